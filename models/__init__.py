@@ -1,0 +1,5 @@
+"""Pyro models."""
+
+from sfnn_pyro.models.sfnn import SFNN
+
+__all__ = ["SFNN"]

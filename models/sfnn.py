@@ -1,0 +1,131 @@
+"""The stochastic feedforward neural network as a Pyro model."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from pyro.nn.module import to_pyro_module_
+from torch import Tensor
+
+LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
+
+
+class SFNN(PyroModule):
+    r"""A feedforward network whose hidden units are binary and stochastic.
+
+    .. math::
+        P(h^l_i = 1 | h^{l-1}) = \sigma(W^l_{i:} h^{l-1} + b^l_i), \qquad h^0 = x
+
+    with an output layer that is Bernoulli (eq. 3), categorical (eq. 2) or Gaussian of unit
+    variance. Sample sites are ``h1`` to ``hL`` and ``y``, all in the plate ``data`` (dim -1).
+
+    Weights start uniform in :math:`\pm\sqrt{3 g^2 / n_{in}}`, that is with variance
+    :math:`g^2/n_{in}`. A binary input unit has a second moment of about 1/2, so g = 1 gives
+    pre-activations of standard deviation 0.7: units start well away from saturation, where
+    both the score h - σ(a) and the slope σ'(a) carry signal, and yet differ from unit to unit.
+    Biases start at zero.
+
+    References:
+        Raiko, Berglund, Alain, Dinh. *Techniques for Learning Binary Stochastic Feedforward
+        Neural Networks*, ICLR 2015, eqs. 1 to 3.
+
+    Arguments:
+        sizes: widths from input to output, at least three. The input may be 0 wide: the model
+            then has no inputs and learns P(y).
+        likelihood: ``"bernoulli"``, ``"categorical"`` or ``"gaussian"``.
+        data_size: N, when a call sees a minibatch of a larger data set: the plate's scale is
+            then N/B. Without it every call is the whole data set and the scale is one.
+
+    Raises:
+        ValueError: sizes or likelihood are not of this form, or a call's x or y do not fit.
+
+    Example:
+        >>> import torch
+        >>> from pyro.infer import Predictive
+        >>> _ = torch.manual_seed(0)
+        >>> model = SFNN([4, 3, 2])
+        >>> Predictive(model, num_samples=10)(torch.zeros(5, 4))["y"].shape
+        torch.Size([10, 5, 2])
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], likelihood: str = "bernoulli", *, data_size: int | None = None
+    ) -> None:
+        super().__init__()
+        sizes = [int(size) for size in sizes]
+        if len(sizes) < 3 or sizes[0] < 0 or min(sizes[1:]) < 1:
+            raise ValueError(
+                f"sizes={sizes}: give an input width (0 or more), at least one hidden width and "
+                "an output width (1 or more)"
+            )
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood={likelihood!r}: choose one of {', '.join(LIKELIHOODS)}")
+        if data_size is not None and data_size < 1:
+            raise ValueError(f"data_size={data_size}: must be at least 1")
+        self.sizes = sizes
+        self.likelihood = likelihood
+        self.data_size = data_size
+        self.layers = PyroModule[torch.nn.ModuleList](
+            [_linear(n_in, n_out) for n_in, n_out in itertools.pairwise(sizes)]
+        )
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Runs the network, sampling the hidden layers and, unless it is given, y.
+
+        Arguments:
+            x: ``(B, n_0)``.
+            y: ``(B, n_out)``, for a categorical likelihood ``(B,)`` of integers; or None.
+
+        Returns:
+            y, given or sampled; under a particle plate with a leading dimension of M.
+        """
+        self._check(x, y)
+        *hidden, output = self.layers
+        with self._data_plate(x.shape[0]):
+            h = x
+            for number, layer in enumerate(hidden, 1):
+                fn = dist.Bernoulli(logits=layer(h), validate_args=False).to_event(1)
+                h = pyro.sample(f"h{number}", fn)
+            return pyro.sample("y", self._output(output(h)), obs=y)
+
+    def _data_plate(self, batch_size: int) -> Any:
+        if self.data_size is None:
+            return pyro.plate("data", batch_size, dim=-1)
+        if self.data_size < batch_size:
+            raise ValueError(
+                f"a minibatch of {batch_size} is larger than data_size={self.data_size}"
+            )
+        return pyro.plate("data", self.data_size, subsample=torch.arange(batch_size), dim=-1)
+
+    def _output(self, o: Tensor) -> dist.Distribution:
+        if self.likelihood == "categorical":
+            return dist.Categorical(logits=o, validate_args=False)
+        if self.likelihood == "gaussian":
+            return dist.Normal(o, 1.0, validate_args=False).to_event(1)
+        return dist.Bernoulli(logits=o, validate_args=False).to_event(1)
+
+    def _check(self, x: Tensor, y: Tensor | None) -> None:
+        if x.dim() != 2 or x.shape[1] != self.sizes[0]:
+            raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, {self.sizes[0]})")
+        if y is None:
+            return
+        expected = (
+            (x.shape[0],) if self.likelihood == "categorical" else (x.shape[0], self.sizes[-1])
+        )
+        if tuple(y.shape) != expected:
+            raise ValueError(f"y has shape {tuple(y.shape)}, expected {expected}")
+
+
+def _linear(n_in: int, n_out: int) -> torch.nn.Module:
+    layer = torch.nn.Linear(max(n_in, 1), n_out)
+    layer.in_features = n_in
+    bound = math.sqrt(3 / max(n_in, 1))
+    layer.weight = torch.nn.Parameter(torch.empty(n_out, n_in).uniform_(-bound, bound))
+    torch.nn.init.zeros_(layer.bias)
+    to_pyro_module_(layer)
+    return layer

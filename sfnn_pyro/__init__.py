@@ -1,0 +1,1 @@
+"""Stochastic feedforward neural networks and multi-sample objectives, in Pyro."""

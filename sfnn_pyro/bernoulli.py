@@ -1,0 +1,164 @@
+"""Kernels of a layer of Bernoulli units: draw, log-probability, score, straight-through draw.
+
+Each reads and writes an ``(M, B, n)`` tensor as few times as PyTorch's own operations allow.
+Logits may lack the particle dimension (the first layer's are the same for every particle):
+nothing is then expanded, and gradients are summed over particles before anything else.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Size, Tensor
+from torch.autograd import Function
+
+
+def draw(probs: Tensor, shape: Size) -> Tensor:
+    """Draws 0 or 1 with the given probabilities.
+
+    Arguments:
+        probs: probabilities, broadcastable to ``shape``.
+        shape: shape of the draw.
+
+    Returns:
+        A float tensor of zeros and ones. A probability of 0 or 1 is never contradicted.
+
+    Example:
+        >>> import torch
+        >>> draw(torch.tensor([0.0, 1.0]), torch.Size([2, 2]))
+        tensor([[0., 1.],
+                [0., 1.]])
+    """
+    return torch.rand(shape, dtype=probs.dtype, device=probs.device).lt_(probs)
+
+
+class _LogProb(Function):
+    """Sum over the last dimension of log Bernoulli(value | logits)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, value)
+        shape = torch.broadcast_shapes(logits.shape, value.shape)
+        return (
+            F.binary_cross_entropy_with_logits(
+                logits.expand(shape), value.expand(shape), reduction="none"
+            )
+            .sum(-1)
+            .neg_()
+        )
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        logits, value = ctx.saved_tensors
+        grad = grad.unsqueeze(-1)
+        to_logits = to_value = None
+        if ctx.needs_input_grad[0]:
+            to_logits = (value - torch.sigmoid(logits)).mul_(grad).sum_to_size(logits.shape)
+        if ctx.needs_input_grad[1]:
+            to_value = (grad * logits).sum_to_size(value.shape)
+        return to_logits, to_value
+
+
+def log_prob(logits: Tensor, value: Tensor, event_dim: int) -> Tensor:
+    """Log-probability of binary values, in nats, summed over the last ``event_dim`` dimensions.
+
+    Arguments:
+        logits: ``(..., n)``, broadcastable against ``value``.
+        value: ``(..., n)`` of zeros and ones.
+        event_dim: how many of the last dimensions are one event.
+
+    Example:
+        >>> import torch
+        >>> log_prob(torch.zeros(3), torch.ones(3), event_dim=1).exp()
+        tensor(0.1250)
+    """
+    if event_dim == 0:
+        logits, value = logits.unsqueeze(-1), value.unsqueeze(-1)
+    for _ in range(event_dim - 1):
+        shape = torch.broadcast_shapes(logits.shape, value.shape)
+        logits = logits.expand(shape).flatten(-2)
+        value = value.expand(shape).flatten(-2)
+    return _LogProb.apply(logits, value)
+
+
+class _Score(Function):
+    """Nothing forward; backward, the gradient of sum of coefficient * log-probability."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(probs, value, coefficient)
+        return logits.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        probs, value, coefficient = ctx.saved_tensors
+        coefficient = coefficient * grad
+        if probs.dim() < value.dim():  # (B, n) against (M, B, n): sum over particles first
+            pulled = (coefficient * value).sum_to_size(probs.shape)
+            weight = coefficient.expand(*value.shape[:-1], 1)
+            return pulled - probs * weight.sum_to_size(*probs.shape[:-1], 1), None, None, None
+        return ((value - probs) * coefficient).sum_to_size(probs.shape), None, None, None
+
+
+def score(logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor) -> Tensor:
+    r"""A zero whose gradient is that of :math:`\sum c\,\log P(h)`, the weighted score.
+
+    .. math:: \partial / \partial a = c\,(h - \sigma(a))
+
+    Arguments:
+        logits: ``(..., n)`` pre-activations a.
+        probs: sigmoid of the logits, computed when the value was drawn.
+        value: ``(M, ..., n)``, constant.
+        coefficient: ``(M, ..., 1)``, constant.
+
+    Example:
+        >>> import torch
+        >>> a = torch.zeros(2, requires_grad=True)
+        >>> score(a, a.detach().sigmoid(), torch.ones(2), torch.ones(1)).backward()
+        >>> a.grad
+        tensor([0.5000, 0.5000])
+    """
+    return _Score.apply(logits, probs, value, coefficient)
+
+
+class _StraightThrough(Function):
+    """A draw whose gradient passes to the logits through a slope."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, probs: Tensor, shape: Size, sigmoid: bool) -> Tensor:
+        if sigmoid:
+            ctx.save_for_backward(probs)
+        ctx.logits_shape = logits.shape
+        return draw(probs, shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        grad = grad.sum_to_size(ctx.logits_shape)
+        if ctx.saved_tensors:
+            (probs,) = ctx.saved_tensors
+            grad = grad * (probs * (1 - probs))
+        return grad, None, None, None
+
+
+def straight_through(logits: Tensor, probs: Tensor, shape: Size, *, slope: str) -> Tensor:
+    r"""Draws binary units whose gradient passes straight through to the logits.
+
+    ``slope="sigmoid"`` is eqs. 20 to 22, :math:`\partial h/\partial a := \sigma'(a)`;
+    ``slope="identity"`` is eq. 19, :math:`\partial h/\partial a := 1`.
+
+    Arguments:
+        logits: ``(..., n)`` pre-activations a.
+        probs: sigmoid of the logits.
+        shape: shape of the draw, ``(M, ..., n)``.
+        slope: ``"sigmoid"`` or ``"identity"``.
+
+    Example:
+        >>> import torch
+        >>> a = torch.zeros(2, requires_grad=True)
+        >>> straight_through(a, a.sigmoid(), a.shape, slope="sigmoid").sum().backward()
+        >>> a.grad
+        tensor([0.2500, 0.2500])
+    """
+    return _StraightThrough.apply(logits, probs.detach(), shape, slope == "sigmoid")

@@ -1,0 +1,164 @@
+"""The base of every estimator: Pyro's ELBO contract over per-datapoint particle weights."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pyro.infer import ELBO
+from pyro.infer.enum import get_importance_trace
+from pyro.infer.util import is_validation_enabled, torch_backward
+from pyro.util import warn_if_nan
+from torch import Tensor
+
+from sfnn_pyro.estimators.checks import check_proposal, check_traces
+from sfnn_pyro.particles import Particles, draw_particles, guess_plate_nesting
+from sfnn_pyro.reparam import ConstantSampleReparam, UnitsReparam, is_bernoulli
+from sfnn_pyro.weights import log_mean_exp
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    r"""What multiplies the log-probabilities in a surrogate; all ``(M, *batch)``, constant.
+
+    Arguments:
+        observed: of :math:`\log P(y | h)`; the responsibilities (eq. 16).
+        latent: of :math:`\log P(h | x)`, or None for zero.
+        proposal: of :math:`\log R(h | y, x)`, or None for zero. When the prior proposes, it is
+            added to that of the prior.
+    """
+
+    observed: Tensor
+    latent: Tensor | None = None
+    proposal: Tensor | None = None
+
+
+class Estimator(ELBO):
+    r"""A gradient estimator of the multi-sample objective, as a Pyro ELBO.
+
+    Every subclass reports the same loss, in nats,
+
+    .. math:: -\sum_b s_b \log \frac1M \sum_{m=1}^M w_{mb}
+
+    (eq. 6, with weights of eq. 27 and the plate's scale s outside the logarithm) and differs
+    in the surrogate whose gradient is taken. Use it in ``SVI``, or as
+    ``Estimator(...)(model, guide)``, a ``torch.nn.Module`` for PyTorch's own optimizers.
+
+    Weights belong to a datapoint: to one element of the plates that *all* sample sites share.
+    Sites in further plates are summed into it; a latent outside the data plate makes the whole
+    minibatch one datapoint. A factor that every site carries (subsampling, an enclosing
+    ``poutine.scale``) multiplies the objective; one that single sites carry is part of their
+    log-probability.
+
+    Arguments:
+        num_particles: M, at least 1.
+        max_plate_nesting: how many plates model and guide nest; found on the first call by
+            running them once, if it is not given.
+
+    Raises:
+        ValueError: ``num_particles`` is below 1, or on a call the pair of model and guide is
+            one that the estimator cannot handle; the message names the site and a sibling.
+    """
+
+    target: ClassVar[str]
+    """What the gradient aims at: ``"objective"``, E[Chat_M], or ``"likelihood"``, log P(y|x)."""
+    unbiased: ClassVar[bool]
+    """Whether the expected gradient equals the target's for every M."""
+    proposals: ClassVar[str] = "any"
+    """``"any"`` guide, or only the ``"prior"``."""
+
+    max_plate_nesting: float
+
+    def __init__(self, num_particles: int = 20, *, max_plate_nesting: float = float("inf")) -> None:
+        if num_particles < 1:
+            raise ValueError(f"num_particles={num_particles}: at least one particle is needed")
+        super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
+        self._checked: tuple | None = None
+
+    @abstractmethod
+    def coefficients(self, log_weight: Tensor) -> Coefficients:
+        """The surrogate's coefficients, from detached log-weights ``(M, *batch)``."""
+
+    def strategy(self, site: Any) -> Any:
+        """The treatment of a sample site while particles are drawn: here, held constant."""
+        if is_bernoulli(site["fn"]):
+            return UnitsReparam()
+        if not site["is_observed"] and site["fn"].has_rsample:
+            return ConstantSampleReparam()
+        return None
+
+    def surrogate(self, particles: Particles, log_weight: Tensor) -> Tensor:
+        """A scalar whose gradient is the estimate of the objective's.
+
+        Arguments:
+            particles: as drawn under ``strategy``.
+            log_weight: their detached log-weights ``(M, *batch)``.
+        """
+        c = self.coefficients(log_weight)
+        latent, proposal = c.latent, c.proposal
+        if particles.proposal is None and proposal is not None:
+            latent, proposal = proposal if latent is None else latent + proposal, None
+        total = log_weight.new_zeros(())
+        for terms, coefficient in (
+            (particles.observed, c.observed),
+            (particles.latent, latent),
+            (particles.proposal or (), proposal),
+        ):
+            if coefficient is not None:
+                coefficient = coefficient * particles.scale
+                for term in terms:
+                    total = total + term.weighted(coefficient)
+        return total
+
+    @torch.no_grad()
+    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
+        """The loss in nats, without gradients."""
+        particles = self._draw(model, guide, args, kwargs)
+        return -self._objective(particles, particles.log_weight()).item()
+
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """The loss as a scalar tensor whose gradient is the estimate."""
+        particles = self._draw(model, guide, args, kwargs)
+        log_weight = particles.log_weight().detach()
+        surrogate = self.surrogate(particles, log_weight)
+        return surrogate.detach() - surrogate - self._objective(particles, log_weight)
+
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Adds the estimated gradients to the parameters' and returns the loss in nats."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        torch_backward(loss, retain_graph=self.retain_graph)
+        value = loss.item()
+        warn_if_nan(value, "loss")
+        return value
+
+    def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
+        """One sequential pair of traces, for Pyro's utilities that ask an ELBO for it."""
+        return get_importance_trace("flat", self.max_plate_nesting, model, guide, args, kwargs)
+
+    def _objective(self, particles: Particles, log_weight: Tensor) -> Tensor:
+        return (log_mean_exp(log_weight) * particles.scale).sum()
+
+    def _draw(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Particles:
+        check_proposal(self, model, guide)
+        if self.max_plate_nesting == float("inf"):
+            self.max_plate_nesting = guess_plate_nesting(model, guide, args, kwargs)
+        return draw_particles(
+            model,
+            guide,
+            args,
+            kwargs,
+            num_particles=self.num_particles,
+            plate_nesting=int(self.max_plate_nesting),
+            strategy=self.strategy,
+            check=self._check if is_validation_enabled() else None,
+        )
+
+    def _check(self, model_trace: Any, guide_trace: Any) -> None:
+        """Checks a pair's traces when their sites are not those of the last call."""
+        sites = tuple(model_trace.nodes), None if guide_trace is None else tuple(guide_trace.nodes)
+        if sites != self._checked:
+            check_traces(self, model_trace, guide_trace)
+            self._checked = sites

@@ -1,0 +1,56 @@
+"""G5: G4 with a constant subtracted from the responsibilities."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sfnn_pyro.estimators.base import Coefficients, Estimator
+from sfnn_pyro.weights import responsibilities
+
+
+class G5(Estimator):
+    r"""G4 with a constant as control variate: the same expectation, less variance.
+
+    .. math::
+        G_5(\theta) = \sum_m \partial_\theta \left[ \bar w_m \log P(y | h_m)
+            + (\bar w_m - c) \log P(h_m | x) \right], \qquad c = 1/M
+
+    Particles that explain y better than the average pull probability mass, the others push it
+    away. The constant is zero-mean only for particles drawn from P(h|x).
+
+    References:
+        Raiko et al., ICLR 2015, eqs. 31 and 32.
+
+    Arguments:
+        num_particles: M, at least 1.
+        c: the constant; 1/M unless given.
+        max_plate_nesting: see ``Estimator``.
+
+    Raises:
+        ValueError: the guide is not the model's prior: the constant would be a bias.
+
+    Example:
+        >>> import torch
+        >>> G5(num_particles=2).coefficients(torch.tensor([3.0, 1.0]).log()).proposal
+        tensor([-0.5000, -0.5000])
+    """
+
+    target: ClassVar[str] = "likelihood"
+    unbiased: ClassVar[bool] = False
+    proposals: ClassVar[str] = "prior"
+    why_prior: ClassVar[str] = "its constant is zero-mean only for particles drawn from P(h|x)"
+
+    def __init__(
+        self,
+        num_particles: int = 20,
+        *,
+        c: float | None = None,
+        max_plate_nesting: float = float("inf"),
+    ) -> None:
+        super().__init__(num_particles, max_plate_nesting=max_plate_nesting)
+        self.c = 1 / num_particles if c is None else c
+
+    def coefficients(self, log_weight: Tensor) -> Coefficients:
+        weight = responsibilities(log_weight)
+        return Coefficients(weight, weight, torch.full_like(weight, -self.c))

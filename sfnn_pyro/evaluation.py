@@ -1,0 +1,113 @@
+"""Per-datapoint log-likelihoods by importance sampling, in bounded memory."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfnn_pyro.guides import PriorProposal
+from sfnn_pyro.particles import draw_particles, guess_plate_nesting
+from sfnn_pyro.reparam import UnitsReparam, is_bernoulli
+
+
+@torch.no_grad()
+def log_likelihood(
+    model: Callable[..., Any],
+    *args: Any,
+    guide: Callable[..., Any] | None = None,
+    num_particles: int = 100,
+    batch_size: int = 100,
+    particle_chunk: int = 100,
+    on_batch: Callable[[int], None] | None = None,
+) -> Tensor:
+    r"""The estimate :math:`\hat C_M` of every datapoint's log-likelihood, in nats.
+
+    .. math:: \hat C_M = \log \frac1M \sum_m \frac{P(y|h_m) P(h_m|x)}{R(h_m|y,x)}
+
+    A lower bound in expectation, tight as M grows. Streams over datapoints and particles:
+    memory is that of ``batch_size * particle_chunk`` particles, whatever M is.
+
+    References:
+        Raiko et al., ICLR 2015, eqs. 6 and 27.
+
+    Arguments:
+        model: a Pyro model whose latents all lie in a data plate.
+        args: its arguments; tensors have the N datapoints as first dimension and are sliced.
+        guide: the proposal; the model's prior unless given.
+        num_particles: M.
+        batch_size: datapoints at a time.
+        particle_chunk: particles at a time.
+        on_batch: called after every slice with the number of its datapoints.
+
+    Returns:
+        ``(N,)``, not scaled by any subsampling.
+
+    Raises:
+        ValueError: a count is below 1, there is no datapoint, or the model's weights are not
+            per datapoint.
+
+    Example:
+        >>> import torch
+        >>> from sfnn_pyro.models import SFNN
+        >>> log_likelihood(SFNN([4, 3, 2]), torch.zeros(5, 4), torch.ones(5, 2)).shape
+        torch.Size([5])
+    """
+    _check_counts(num_particles=num_particles, batch_size=batch_size, particle_chunk=particle_chunk)
+    proposal = PriorProposal(model) if guide is None else guide
+    nesting = guess_plate_nesting(model, proposal, _slice(args, 0, 1), {})
+    results = []
+    for start, stop in _ranges(_length(args), batch_size):
+        part = _slice(args, start, stop)
+        total = torch.tensor(-math.inf)
+        for first, last in _ranges(num_particles, particle_chunk):
+            particles = draw_particles(
+                model,
+                proposal,
+                part,
+                {},
+                num_particles=last - first,
+                plate_nesting=nesting,
+                strategy=_strategy,
+            )
+            chunk = torch.logsumexp(particles.log_weight(), 0)
+            total = torch.logaddexp(total.to(chunk), chunk)
+        if total.numel() != stop - start:
+            raise ValueError(
+                f"the model's weights have shape {tuple(total.shape)} for {stop - start} "
+                "datapoints: every latent site must lie in the data plate"
+            )
+        results.append(total.reshape(stop - start) - math.log(num_particles))
+        if on_batch is not None:
+            on_batch(stop - start)
+    return torch.cat(results)
+
+
+def _strategy(site: Any) -> Any:
+    return UnitsReparam() if is_bernoulli(site["fn"]) else None
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name}={count}: must be at least 1")
+
+
+def _length(args: tuple) -> int:
+    lengths = {arg.shape[0] for arg in args if torch.is_tensor(arg)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"the tensors given have {sorted(lengths)} datapoints: all need the same number, "
+            "at least one"
+        )
+    return lengths.pop()
+
+
+def _slice(args: tuple, start: int, stop: int) -> tuple:
+    return tuple(arg[start:stop] if torch.is_tensor(arg) else arg for arg in args)
+
+
+def _ranges(total: int, step: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, total, step):
+        yield start, min(start + step, total)

@@ -1,0 +1,189 @@
+"""Strategies for Bernoulli latent sites, as Pyro reparameterizers.
+
+One model, several treatments: drawn with a score (the default), drawn with a straight-through
+gradient (G2, G3), or replaced by their mean (the deterministic network A).
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer.reparam.reparam import Reparam
+
+from sfnn_pyro.units import BernoulliUnits, IdentityThroughUnits, StraightThroughUnits
+
+
+def is_bernoulli(fn: Any) -> bool:
+    """Whether a distribution is a Bernoulli, with or without ``to_event`` or ``expand``."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return isinstance(fn, torch.distributions.Bernoulli | BernoulliUnits)
+
+
+def bernoulli_logits(fn: Any) -> torch.Tensor:
+    """Logits of a Bernoulli, whichever way it was parameterised."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn.logits
+
+
+class UnitsReparam(Reparam):
+    """Replaces a Bernoulli given by logits by the lazy ``BernoulliUnits`` of the same law.
+
+    Nothing changes but the cost. Any other distribution is left as it is.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> with poutine.reparam(config=lambda site: UnitsReparam()):
+        ...     h = pyro.sample("h", dist.Bernoulli(logits=torch.zeros(3)).to_event(1))
+        >>> h.shape
+        torch.Size([3])
+    """
+
+    def apply(self, msg: Any) -> Any:
+        return {
+            "fn": BernoulliUnits.of(msg["fn"]) or msg["fn"],
+            "value": msg["value"],
+            "is_observed": msg["is_observed"],
+        }
+
+
+class ConstantSampleReparam(Reparam):
+    """Draws a reparameterisable latent without a path for gradients.
+
+    For estimators whose particles are held constant.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> loc = torch.zeros(3, requires_grad=True)
+        >>> with poutine.reparam(config={"z": ConstantSampleReparam()}):
+        ...     z = pyro.sample("z", dist.Normal(loc, 1).to_event(1))
+        >>> z.requires_grad
+        False
+    """
+
+    def apply(self, msg: Any) -> Any:
+        fn = copy.copy(msg["fn"]).has_rsample_(False)
+        return {"fn": fn, "value": msg["value"], "is_observed": msg["is_observed"]}
+
+
+class StraightThroughReparam(Reparam):
+    r"""Gives a Bernoulli latent site a differentiable sample, :math:`h = \sigma(a) + \epsilon`.
+
+    The noise is held constant: :math:`\partial h / \partial a := \sigma'(a)`. This is the
+    relaxation of G3, which the estimator applies by itself; by hand it turns any Pyro model into
+    one whose Bernoulli sites are (biasedly) reparameterised.
+
+    References:
+        Raiko et al., ICLR 2015, eqs. 20 to 22.
+
+    Raises:
+        ValueError: the site is not a Bernoulli.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> a = torch.zeros(3, requires_grad=True)
+        >>> with poutine.reparam(config={"h": StraightThroughReparam()}):
+        ...     h = pyro.sample("h", dist.Bernoulli(logits=a).to_event(1))
+        >>> h.sum().backward()
+        >>> a.grad
+        tensor([0.2500, 0.2500, 0.2500])
+    """
+
+    units: ClassVar[type[StraightThroughUnits]] = StraightThroughUnits
+
+    def apply(self, msg: Any) -> Any:
+        fn = msg["fn"]
+        if not is_bernoulli(fn):
+            raise ValueError(
+                f"site '{msg['name']}': {type(fn).__name__} has no straight-through sample; "
+                f"{type(self).__name__} takes Bernoulli sites, G4 and VIMCO any discrete site"
+            )
+        units = self.units(bernoulli_logits(fn), fn.event_dim, fn.batch_shape)
+        return {"fn": units, "value": msg["value"], "is_observed": msg["is_observed"]}
+
+
+class IdentityThroughReparam(StraightThroughReparam):
+    r"""Gives a Bernoulli latent site a sample of slope one, :math:`\partial h/\partial a := 1`.
+
+    The relaxation of G2; ``StraightThroughReparam`` is less biased.
+
+    References:
+        Bengio, Léonard, Courville, 2013; Raiko et al., ICLR 2015, eq. 19.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> a = torch.zeros(3, requires_grad=True)
+        >>> with poutine.reparam(config={"h": IdentityThroughReparam()}):
+        ...     h = pyro.sample("h", dist.Bernoulli(logits=a).to_event(1))
+        >>> h.sum().backward()
+        >>> a.grad
+        tensor([1., 1., 1.])
+    """
+
+    units: ClassVar[type[StraightThroughUnits]] = IdentityThroughUnits
+
+
+class MeanReparam(Reparam):
+    r"""Replaces a Bernoulli latent site by its mean, :math:`h := \sigma(a)`.
+
+    This is eq. 21 with the noise at zero: the deterministic network A of the paper.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> with poutine.reparam(config={"h": MeanReparam()}):
+        ...     pyro.sample("h", dist.Bernoulli(logits=torch.zeros(2)).to_event(1))
+        tensor([0.5000, 0.5000])
+    """
+
+    def apply(self, msg: Any) -> Any:
+        fn = msg["fn"]
+        if not is_bernoulli(fn):
+            raise ValueError(
+                f"site '{msg['name']}': the mean of a {type(fn).__name__} is not one of its "
+                "values' relaxations; MeanReparam takes Bernoulli sites"
+            )
+        mean = torch.sigmoid(bernoulli_logits(fn)).expand(fn.batch_shape + fn.event_shape)
+        delta = dist.Delta(mean, event_dim=fn.event_dim, validate_args=False)
+        return {"fn": delta, "value": mean, "is_observed": True}
+
+
+def latent_bernoullis(reparam: Reparam) -> Callable[[Any], Reparam | None]:
+    """A ``poutine.reparam`` configuration: this reparameterizer at every Bernoulli latent site.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> with poutine.reparam(config=latent_bernoullis(MeanReparam())):
+        ...     pyro.sample("h", dist.Bernoulli(0.5))
+        tensor(0.5000)
+    """
+    return lambda site: reparam if not site["is_observed"] and is_bernoulli(site["fn"]) else None
+
+
+def deterministic(model: Callable[..., Any]) -> Callable[..., Any]:
+    r"""The model with every Bernoulli latent replaced by its mean: the paper's network A.
+
+    Arguments:
+        model: a Pyro model; its parameters are shared, nothing is copied.
+
+    Returns:
+        The model under ``poutine.reparam``. It has no latent site left.
+
+    Example:
+        >>> import torch
+        >>> from pyro import poutine
+        >>> from sfnn_pyro.models import SFNN
+        >>> a = deterministic(SFNN([4, 3, 2]))
+        >>> poutine.trace(a).get_trace(torch.zeros(5, 4)).stochastic_nodes
+        ['data', 'y']
+    """
+    return poutine.reparam(model, config=latent_bernoullis(MeanReparam()))

@@ -1,0 +1,76 @@
+"""Importance weights of M particles, in log space; the particle dimension is the first."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def log_mean_exp(log_weight: Tensor) -> Tensor:
+    r"""The multi-sample estimate of a log-likelihood (eq. 6), in nats.
+
+    .. math:: \hat C_M = \log \frac1M \sum_{m=1}^M w_m
+
+    References:
+        Raiko, Berglund, Alain, Dinh. *Techniques for Learning Binary Stochastic Feedforward
+        Neural Networks*, ICLR 2015, eq. 6.
+
+    Arguments:
+        log_weight: ``(M, ...)``, log-weights in nats; ``-inf`` is a weight of zero.
+
+    Returns:
+        ``(...)``, ``-inf`` where every weight is zero.
+
+    Example:
+        >>> import torch
+        >>> round(log_mean_exp(torch.tensor([0.5, 0.25]).log()).exp().item(), 4)
+        0.375
+    """
+    return torch.logsumexp(log_weight, 0) - math.log(log_weight.shape[0])
+
+
+def responsibilities(log_weight: Tensor) -> Tensor:
+    r"""Normalised importance weights (eqs. 16 and 28), held constant.
+
+    .. math:: \bar w_m = w_m / \sum_{m'} w_{m'}
+
+    Where every weight is zero there is nobody to hold responsible: the result is 0 there, so
+    that no NaN reaches a gradient, while the objective itself is ``-inf``.
+
+    Arguments:
+        log_weight: ``(M, ...)``, log-weights in nats.
+
+    Returns:
+        ``(M, ...)``, summing to one over the first dimension.
+
+    Example:
+        >>> import torch
+        >>> responsibilities(torch.tensor([3.0, 1.0]).log())
+        tensor([0.7500, 0.2500])
+    """
+    log_weight = log_weight.detach()
+    peak = log_weight.amax(0, keepdim=True)
+    peak = torch.where(peak == -torch.inf, torch.zeros_like(peak), peak)
+    weight = (log_weight - peak).exp_()
+    total = weight.sum(0, keepdim=True)
+    return weight / torch.where(total == 0, torch.ones_like(total), total)
+
+
+def effective_sample_size(log_weight: Tensor) -> Tensor:
+    r"""How many equally weighted particles the M weighted ones are worth.
+
+    .. math:: \mathrm{ESS} = 1 / \sum_m \bar w_m^2
+
+    Arguments:
+        log_weight: ``(M, ...)``, log-weights in nats.
+
+    Returns:
+        ``(...)``, between 1 and M; 0 where every weight is zero.
+
+    Example:
+        >>> import torch
+        >>> effective_sample_size(torch.zeros(20, 3))
+        tensor([20., 20., 20.])
+    """
+    squares = responsibilities(log_weight).square().sum(0)
+    return torch.where(squares == 0, squares, squares.reciprocal())
