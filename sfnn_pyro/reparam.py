@@ -4,7 +4,6 @@ One model, several treatments: drawn with a score (the default), drawn with a st
 gradient (G2, G3), or replaced by their mean (the deterministic network A).
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ import torch
 from pyro import poutine
 from pyro.infer.reparam.reparam import Reparam
 
+from sfnn_pyro.constant import ConstantSample
 from sfnn_pyro.units import BernoulliUnits, IdentityThroughUnits, StraightThroughUnits
 
 
@@ -68,8 +68,11 @@ class ConstantSampleReparam(Reparam):
     """
 
     def apply(self, msg: Any) -> Any:
-        fn = copy.copy(msg["fn"]).has_rsample_(False)
-        return {"fn": fn, "value": msg["value"], "is_observed": msg["is_observed"]}
+        return {
+            "fn": ConstantSample(msg["fn"]),
+            "value": msg["value"],
+            "is_observed": msg["is_observed"],
+        }
 
 
 class StraightThroughReparam(Reparam):
