@@ -186,7 +186,7 @@ def deterministic(model: Callable[..., Any]) -> Callable[..., Any]:
         >>> from pyro import poutine
         >>> from sfnn_pyro.models import SFNN
         >>> a = deterministic(SFNN([4, 3, 2]))
-        >>> poutine.trace(a).get_trace(torch.zeros(5, 4)).stochastic_nodes
-        ['data', 'y']
+        >>> poutine.trace(a).get_trace(torch.zeros(5, 4)).nodes["h1"]["is_observed"]
+        True
     """
     return poutine.reparam(model, config=latent_bernoullis(MeanReparam()))

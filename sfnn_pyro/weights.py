@@ -69,8 +69,8 @@ def effective_sample_size(log_weight: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> effective_sample_size(torch.zeros(20, 3))
-        tensor([20., 20., 20.])
+        >>> effective_sample_size(torch.zeros(4, 3))
+        tensor([4., 4., 4.])
     """
     squares = responsibilities(log_weight).square().sum(0)
     return torch.where(squares == 0, squares, squares.reciprocal())

@@ -1,0 +1,21 @@
+"""Data sets of the paper, and stand-ins, as splits of tensors; knows nothing of models."""
+
+from sfnn_pyro.data.errors import DataError
+from sfnn_pyro.data.idx import read_idx
+from sfnn_pyro.data.images import binarise
+from sfnn_pyro.data.load import DATASET_NAMES, load_dataset
+from sfnn_pyro.data.mirrors import download
+from sfnn_pyro.data.mnist import mnist_grey
+from sfnn_pyro.data.splits import Dataset, Split
+
+__all__ = [
+    "DATASET_NAMES",
+    "DataError",
+    "Dataset",
+    "Split",
+    "binarise",
+    "download",
+    "load_dataset",
+    "mnist_grey",
+    "read_idx",
+]

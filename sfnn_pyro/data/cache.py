@@ -1,0 +1,60 @@
+"""Where data files are kept, and finding them there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pooch
+
+from sfnn_pyro.data.errors import DataError
+from sfnn_pyro.data.files import read_bytes, sha256
+from sfnn_pyro.data.sources import Source, SourceFile
+
+VARIABLE = "SFNN_DATA"
+
+
+def data_folders(root: Path | str | None = None) -> list[Path]:
+    """The folders that are searched, in order: `root` alone, else `SFNN_DATA` and the cache."""
+    if root is not None:
+        return [Path(root)]
+    folders = [Path(pooch.os_cache("sfnn_pyro"))]
+    if named := os.environ.get(VARIABLE):
+        folders.insert(0, Path(named).expanduser())
+    return folders
+
+
+def find(source: Source, file: SourceFile, root: Path | str | None = None) -> Path:
+    """The path of one file of a source, compressed or not; nothing is downloaded.
+
+    Each folder of `data_folders(root)` is searched, its subfolder named after the data set
+    first. Raises `DataError`, which says how to get the file, when it is in none.
+    """
+    folders = data_folders(root)
+    for folder in folders:
+        for path in _candidates(folder, source, file):
+            if os.path.isfile(path):
+                return path
+    searched = " or ".join(str(folder) for folder in folders)
+    raise DataError(f"{source.name}: no file {file.name} in {searched}: {source.advice}")
+
+
+def read_source(
+    source: Source, file: SourceFile, root: Path | str | None = None
+) -> tuple[Path, bytes]:
+    """Where one file of a source is, and its decompressed contents; their checksum is right."""
+    path = find(source, file, root)
+    contents = read_bytes(path, limit=file.limit)
+    if file.sha256 and sha256(contents) != file.sha256:
+        raise DataError(
+            f"{path} is not the {source.name} file {file.name} (its SHA-256 is another): "
+            f"remove it and run `sfnn data download {source.name}`"
+        )
+    return path, contents
+
+
+def _candidates(folder: Path, source: Source, file: SourceFile) -> Iterator[Path]:
+    for place in (folder / source.name, folder):
+        for suffix in ("", ".gz"):
+            yield place / (file.name + suffix)
