@@ -1,0 +1,88 @@
+"""The wheel and the sdist hold the tree's modules under one import name, and nothing else."""
+
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {"sfnn_pyro": "sfnn_pyro", "models": "sfnn_pyro/models", "guides": "sfnn_pyro/guides",
+           "experiments": "sfnn_pyro/experiments"}  # fmt: skip
+
+
+def modules_of_the_tree() -> set[str]:
+    found = set()
+    for folder, package in FOLDERS.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            relative = path.relative_to(ROOT / folder)
+            if folder != "sfnn_pyro" or relative.parts[0] not in FOLDERS:
+                found.add(f"{package}/{relative.as_posix()}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    """A wheel and an sdist, built from a copy so that the checkout stays clean."""
+    out = tmp_path_factory.mktemp("dist")
+    source = tmp_path_factory.mktemp("source") / "sfnn_pyro"
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True,
+    ).stdout.decode().split("\0")  # fmt: skip
+    for name in filter(None, files):
+        path = ROOT / name
+        if path.is_symlink():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).symlink_to(path.readlink())
+        elif path.is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(path.read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
+
+
+@pytest.mark.slow
+def test_wheel_holds_exactly_the_modules_of_the_tree(distributions):
+    names = set(zipfile.ZipFile(distributions[0]).namelist())
+    assert {name for name in names if name.endswith(".py")} == modules_of_the_tree()
+    assert "sfnn_pyro/py.typed" in names
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"sfnn_pyro"}
+
+
+@pytest.mark.slow
+def test_sdist_holds_the_sources(distributions):
+    with tarfile.open(distributions[1]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("models/sfnn.py", "guides/prior.py", "sfnn_pyro/particles.py", "pyproject.toml"):
+        assert folder in names
+
+
+@pytest.mark.slow
+def test_only_sfnn_pyro_is_importable_after_installation(distributions, tmp_path):
+    venv.create(tmp_path / "env", with_pip=False, system_site_packages=False)
+    python = tmp_path / "env/bin/python"
+    site = tmp_path / "site"
+    with zipfile.ZipFile(distributions[0]) as wheel:
+        wheel.extractall(site)
+    code = (
+        "import importlib.util as u, sys; sys.path.insert(0, sys.argv[1]);"
+        "print([n for n in ('sfnn_pyro', 'models', 'guides', 'experiments') if u.find_spec(n)])"
+    )
+    found = subprocess.run(
+        [python, "-c", code, site], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert found.stdout.strip() == "['sfnn_pyro']"
+
+
+def test_symlinks_lead_to_the_folders():
+    for folder in ("models", "guides", "experiments"):
+        link = ROOT / "sfnn_pyro" / folder
+        assert link.is_symlink()
+        assert link.resolve() == ROOT / folder
