@@ -8,8 +8,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from sfnn_pyro.particles import PARTICLE_PLATE, guess_plate_nesting, total_log_prob, trace_program
-from sfnn_pyro.sites import Layout, sample_sites
+from sfnn_pyro.particles import PARTICLE_PLATE, guess_plate_nesting, trace_program
+from sfnn_pyro.sites import Layout, sample_sites, total_log_prob
 
 
 def exact_log_likelihood(

@@ -1,8 +1,8 @@
 """Sample sites of a trace as terms of a log-weight ``(M, *batch)``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pyro.distributions.util import scale_and_mask
@@ -11,6 +11,28 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from sfnn_pyro.units import BernoulliUnits
+
+
+class Term(Protocol):
+    """A part of a log-weight: something with a log-probability ``(M, *batch)``."""
+
+    @property
+    def has_path(self) -> bool:
+        """Whether samples carry a gradient, so that no score is due."""
+
+    def log_prob(self) -> Tensor:
+        """``(M, *batch)`` in nats, attached to the graph, computed once."""
+
+    def weighted(self, coefficient: Tensor) -> Tensor:
+        """A scalar with the gradient of the sum of coefficient times log-probability."""
+
+
+def total_log_prob(terms: Sequence[Term]) -> Any:
+    """Sum of the terms' log-probabilities, ``(M, *batch)`` in nats; 0.0 of no terms."""
+    total: Any = 0.0
+    for term in terms:
+        total = total + term.log_prob()
+    return total
 
 
 @dataclass
@@ -29,6 +51,11 @@ class SiteTerm:
     sum_dims: tuple[int, ...]
     _log_prob: Tensor | None = field(default=None, repr=False)
 
+    @property
+    def has_path(self) -> bool:
+        """Whether samples carry a gradient, so that no score is due."""
+        return bool(self.fn.has_rsample)
+
     def log_prob(self) -> Tensor:
         """``(M, *batch)`` in nats, attached to the graph, computed once."""
         if self._log_prob is None:
@@ -45,6 +72,36 @@ class SiteTerm:
         """
         if self._log_prob is None and isinstance(self.fn, BernoulliUnits):
             return self.fn.score(self.value, scale_and_mask(coefficient, self.scale, self.mask))
+        return (coefficient * self.log_prob()).sum()
+
+
+class JoinedTerm:
+    """Terms of particles that were run one after the other, as one term.
+
+    Arguments:
+        parts: the terms of each particle.
+        plate_nesting: how many batch dimensions a log-probability has.
+        has_path: whether samples carry a gradient.
+    """
+
+    def __init__(self, parts: Sequence[Sequence[Term]], plate_nesting: int, has_path: bool) -> None:
+        self.parts = parts
+        self.plate_nesting = plate_nesting
+        self.has_path = has_path
+        self._log_prob: Tensor | None = None
+
+    def log_prob(self) -> Tensor:
+        """``(M, *batch)`` in nats, attached to the graph, computed once."""
+        if self._log_prob is None:
+            rows = [torch.as_tensor(total_log_prob(part)) for part in self.parts]
+            padded = [
+                row.reshape((1,) * (self.plate_nesting - row.dim()) + row.shape) for row in rows
+            ]
+            self._log_prob = torch.stack(torch.broadcast_tensors(*padded))
+        return self._log_prob
+
+    def weighted(self, coefficient: Tensor) -> Tensor:
+        """A scalar with the gradient of the sum of coefficient times log-probability."""
         return (coefficient * self.log_prob()).sum()
 
 

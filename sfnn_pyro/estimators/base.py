@@ -1,7 +1,7 @@
 """The base of every estimator: Pyro's ELBO contract over per-datapoint particle weights."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,9 +12,16 @@ from pyro.infer.util import is_validation_enabled, torch_backward
 from pyro.util import warn_if_nan
 from torch import Tensor
 
-from sfnn_pyro.estimators.checks import check_proposal, check_traces
+from sfnn_pyro.estimators.checks import (
+    SITE_KINDS,
+    check_count,
+    check_proposal,
+    check_site,
+    check_traces,
+)
 from sfnn_pyro.particles import Particles, draw_particles, guess_plate_nesting
 from sfnn_pyro.reparam import ConstantSampleReparam, UnitsReparam, is_bernoulli
+from sfnn_pyro.sites import Term
 from sfnn_pyro.weights import log_mean_exp
 
 
@@ -22,16 +29,22 @@ from sfnn_pyro.weights import log_mean_exp
 class Coefficients:
     r"""What multiplies the log-probabilities in a surrogate; all ``(M, *batch)``, constant.
 
+    With the prior as proposal, what multiplies :math:`\log R` is added to that of the prior.
+
     Arguments:
         observed: of :math:`\log P(y | h)`; the responsibilities (eq. 16).
         latent: of :math:`\log P(h | x)`, or None for zero.
-        proposal: of :math:`\log R(h | y, x)`, or None for zero. When the prior proposes, it is
-            added to that of the prior.
+        proposal: of :math:`\log R(h | y, x)` in the weights, or None for zero.
+        score: of the log-density of whichever guide drew the particle, at sites without a path
+            for gradients: the learning signal of a score-function estimator; None for zero.
+        control: of :math:`\log P(h | x)` at the particles that the prior drew; None for zero.
     """
 
     observed: Tensor
     latent: Tensor | None = None
     proposal: Tensor | None = None
+    score: Tensor | None = None
+    control: Tensor | None = None
 
 
 class Estimator(ELBO):
@@ -55,26 +68,49 @@ class Estimator(ELBO):
         num_particles: M, at least 1.
         max_plate_nesting: how many plates model and guide nest; found on the first call by
             running them once, if it is not given.
+        vectorize_particles: run model and guide once under a plate of particles, or once for
+            every particle: slow, for programs that cannot run under a further plate.
 
     Raises:
-        ValueError: ``num_particles`` is below 1, or on a call the pair of model and guide is
+        ValueError: ``num_particles`` is too small, or on a call the pair of model and guide is
             one that the estimator cannot handle; the message names the site and a sibling.
     """
 
     target: ClassVar[str]
-    """What the gradient aims at: ``"objective"``, E[Chat_M], or ``"likelihood"``, log P(y|x)."""
-    unbiased: ClassVar[bool]
+    """What the gradient aims at: ``"objective"``, E[Chat_M]; ``"likelihood"``, log P(y|x); or
+    ``"bound"``, E[Chat_1]."""
+    unbiased: bool
     """Whether the expected gradient equals the target's for every M."""
-    proposals: ClassVar[str] = "any"
-    """``"any"`` guide, or only the ``"prior"``."""
+    proposals: ClassVar[tuple[str, ...]] = ("prior", "guide", "mixture")
+    """Which proposals it accepts."""
+    sites: ClassVar[tuple[str, ...]] = SITE_KINDS
+    """Which kinds of latent sites it accepts."""
+    least_particles: ClassVar[int] = 1
+    pathwise: ClassVar[bool] = False
+    """Whether gradients pass through reparameterisable samples, or those are held constant."""
 
     max_plate_nesting: float
 
-    def __init__(self, num_particles: int = 20, *, max_plate_nesting: float = float("inf")) -> None:
-        if num_particles < 1:
-            raise ValueError(f"num_particles={num_particles}: at least one particle is needed")
+    def __init__(
+        self,
+        num_particles: int = 20,
+        *,
+        max_plate_nesting: float = float("inf"),
+        vectorize_particles: bool = True,
+    ) -> None:
+        check_count(self, num_particles)
         super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
+        self.vectorize_particles = vectorize_particles
         self._checked: tuple | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be saved to go on exactly as before; most estimators keep nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up a state that ``state_dict`` returned."""
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state and got {sorted(state)}")
 
     @abstractmethod
     def coefficients(self, log_weight: Tensor) -> Coefficients:
@@ -82,9 +118,11 @@ class Estimator(ELBO):
 
     def strategy(self, site: Any) -> Any:
         """The treatment of a sample site while particles are drawn: here, held constant."""
+        if not site["is_observed"]:
+            check_site(self, site)
         if is_bernoulli(site["fn"]):
             return UnitsReparam()
-        if not site["is_observed"] and site["fn"].has_rsample:
+        if not (site["is_observed"] or self.pathwise) and site["fn"].has_rsample:
             return ConstantSampleReparam()
         return None
 
@@ -96,20 +134,18 @@ class Estimator(ELBO):
             log_weight: their detached log-weights ``(M, *batch)``.
         """
         c = self.coefficients(log_weight)
-        latent, proposal = c.latent, c.proposal
-        if particles.proposal is None and proposal is not None:
-            latent, proposal = proposal if latent is None else latent + proposal, None
-        total = log_weight.new_zeros(())
-        for terms, coefficient in (
+        pulls = [
             (particles.observed, c.observed),
-            (particles.latent, latent),
-            (particles.proposal or (), proposal),
-        ):
-            if coefficient is not None:
-                coefficient = coefficient * particles.scale
-                for term in terms:
-                    total = total + term.weighted(coefficient)
-        return total
+            (particles.latent, c.latent),
+            (particles.latent if particles.proposal is None else particles.proposal, c.proposal),
+        ]
+        for component in particles.components:
+            if c.score is not None:
+                terms = [term for term in component.terms if not term.has_path]
+                pulls.append((terms, component.own(c.score)))
+            if c.control is not None and component.is_prior:
+                pulls.append((component.terms, component.own(c.control)))
+        return weighted_sum(pulls, particles.scale, log_weight)
 
     @torch.no_grad()
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
@@ -153,6 +189,7 @@ class Estimator(ELBO):
             num_particles=self.num_particles,
             plate_nesting=int(self.max_plate_nesting),
             strategy=self.strategy,
+            vectorize=self.vectorize_particles,
             check=self._check if is_validation_enabled() else None,
         )
 
@@ -162,3 +199,23 @@ class Estimator(ELBO):
         if sites != self._checked:
             check_traces(self, model_trace, guide_trace)
             self._checked = sites
+
+
+def weighted_sum(
+    pulls: Iterable[tuple[Sequence[Term], Tensor | None]], scale: Any, like: Tensor
+) -> Tensor:
+    """A scalar with the gradient of the sum of scale * coefficient * log-probability.
+
+    The coefficients of a term that occurs more than once are added up first.
+    """
+    totals: dict[int, tuple[Term, Tensor]] = {}
+    for terms, coefficient in pulls:
+        if coefficient is None:
+            continue
+        for term in terms:
+            before = totals.get(id(term))
+            totals[id(term)] = term, coefficient if before is None else before[1] + coefficient
+    total = like.new_zeros(())
+    for term, coefficient in totals.values():
+        total = total + term.weighted(coefficient * scale)
+    return total

@@ -8,17 +8,63 @@ import torch
 from pyro.poutine import Trace
 from pyro.util import check_if_enumerated, check_model_guide_match
 
+from sfnn_pyro.particles import proposal_kind
+from sfnn_pyro.reparam import is_bernoulli
 from sfnn_pyro.sites import sample_sites
+
+SITE_KINDS = ("Bernoulli", "OneHotCategorical", "reparameterisable", "other")
+"""What a latent site may be to an estimator; "other" has a log-probability and no more."""
+
+_IN_WORDS = {"prior": "PriorProposal(model)", "guide": "a guide", "mixture": "a MixtureProposal"}
+
+
+def site_kind(fn: Any) -> str:
+    """Which of ``SITE_KINDS`` a distribution is.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> site_kind(dist.Bernoulli(0.5)), site_kind(dist.Normal(0, 1)), site_kind(dist.Poisson(1))
+        ('Bernoulli', 'reparameterisable', 'other')
+    """
+    if is_bernoulli(fn):
+        return "Bernoulli"
+    base = fn
+    while isinstance(base, torch.distributions.Independent):
+        base = base.base_dist
+    if isinstance(base, torch.distributions.OneHotCategorical):
+        return "OneHotCategorical"
+    return "reparameterisable" if fn.has_rsample else "other"
+
+
+def check_count(estimator: Any, num_particles: int) -> None:
+    """Refuses a number of particles for which the estimator is not defined."""
+    if num_particles < estimator.least_particles:
+        raise ValueError(
+            f"num_particles={num_particles}: {type(estimator).__name__} needs at least "
+            f"{estimator.least_particles}"
+        )
+
+
+def check_site(estimator: Any, site: Any) -> None:
+    """Refuses a latent site of a kind that the estimator has no gradient for."""
+    if site_kind(site["fn"]) not in estimator.sites:
+        name = type(site["fn"]).__name__
+        raise ValueError(
+            f"site '{site['name']}': {type(estimator).__name__} has no gradient for a {name}; it "
+            f"takes {' and '.join(estimator.sites)} sites. Use VIMCO or G4, which take any"
+        )
 
 
 def check_proposal(estimator: Any, model: Callable, guide: Callable) -> None:
     """Refuses a proposal for which the estimator's formula does not hold."""
-    if estimator.proposals == "prior" and getattr(guide, "prior_of", None) is not model:
-        name = type(estimator).__name__
-        raise ValueError(
-            f"{name} needs PriorProposal(model) as its guide, of the same model, and got "
-            f"{_describe(guide)}: {estimator.why_prior}; use G4 with other proposals"
-        )
+    kind = proposal_kind(guide, model)
+    if kind in estimator.proposals:
+        return
+    accepted = " or ".join(_IN_WORDS[one] for one in estimator.proposals)
+    raise ValueError(
+        f"{type(estimator).__name__} needs {accepted} as its guide, of the same model, and got "
+        f"{_describe(guide, kind)}: {estimator.why_not}"
+    )
 
 
 def check_traces(estimator: Any, model_trace: Trace, guide_trace: Trace | None) -> None:
@@ -63,7 +109,9 @@ def check_parameters(trace: Trace) -> None:
             )
 
 
-def _describe(guide: Any) -> str:
+def _describe(guide: Any, kind: str) -> str:
+    if kind == "prior":
+        return "the model's prior"
     if hasattr(guide, "prior_of"):
         return "the prior of another model"
     return getattr(guide, "__name__", type(guide).__name__)

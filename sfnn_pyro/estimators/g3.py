@@ -24,7 +24,7 @@ class G3(Estimator):
 
     Arguments:
         num_particles: M, at least 1.
-        max_plate_nesting: see ``Estimator``.
+        max_plate_nesting, vectorize_particles: see ``Estimator``.
 
     Raises:
         ValueError: the guide is not the model's prior, or a discrete latent is not Bernoulli.
@@ -41,9 +41,12 @@ class G3(Estimator):
     """
 
     target: ClassVar[str] = "objective"
-    unbiased: ClassVar[bool] = False
-    proposals: ClassVar[str] = "prior"
-    why_prior: ClassVar[str] = "its gradient passes through particles drawn from the model"
+    unbiased = False
+    proposals: ClassVar[tuple[str, ...]] = ("prior",)
+    sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "reparameterisable")
+    why_not: ClassVar[str] = (
+        "its gradient passes through particles drawn from the model; use VIMCO or G4"
+    )
     reparam: ClassVar[type[StraightThroughReparam]] = StraightThroughReparam
 
     def strategy(self, site: Any) -> Any:

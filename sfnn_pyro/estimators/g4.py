@@ -24,7 +24,7 @@ class G4(Estimator):
 
     Arguments:
         num_particles: M, at least 1; with M = 1 nothing is learnt about which h explains y.
-        max_plate_nesting: see ``Estimator``.
+        max_plate_nesting, vectorize_particles: see ``Estimator``.
 
     Example:
         >>> import torch
@@ -36,7 +36,7 @@ class G4(Estimator):
     """
 
     target: ClassVar[str] = "likelihood"
-    unbiased: ClassVar[bool] = False
+    unbiased = False
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         weight = responsibilities(log_weight)

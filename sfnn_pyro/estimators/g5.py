@@ -17,7 +17,8 @@ class G5(Estimator):
             + (\bar w_m - c) \log P(h_m | x) \right], \qquad c = 1/M
 
     Particles that explain y better than the average pull probability mass, the others push it
-    away. The constant is zero-mean only for particles drawn from P(h|x).
+    away. The constant is zero-mean only for particles drawn from P(h|x): of a
+    ``MixtureProposal`` it is subtracted from the prior's share alone.
 
     References:
         Raiko et al., ICLR 2015, eqs. 31 and 32.
@@ -25,21 +26,24 @@ class G5(Estimator):
     Arguments:
         num_particles: M, at least 1.
         c: the constant; 1/M unless given.
-        max_plate_nesting: see ``Estimator``.
+        max_plate_nesting, vectorize_particles: see ``Estimator``.
 
     Raises:
-        ValueError: the guide is not the model's prior: the constant would be a bias.
+        ValueError: the guide does not hold the model's prior: the constant would be a bias.
 
     Example:
         >>> import torch
-        >>> G5(num_particles=2).coefficients(torch.tensor([3.0, 1.0]).log()).proposal
+        >>> G5(num_particles=2).coefficients(torch.tensor([3.0, 1.0]).log()).control
         tensor([-0.5000, -0.5000])
     """
 
     target: ClassVar[str] = "likelihood"
-    unbiased: ClassVar[bool] = False
-    proposals: ClassVar[str] = "prior"
-    why_prior: ClassVar[str] = "its constant is zero-mean only for particles drawn from P(h|x)"
+    unbiased = False
+    proposals: ClassVar[tuple[str, ...]] = ("prior", "mixture")
+    why_not: ClassVar[str] = (
+        "its constant is zero-mean only for particles drawn from P(h|x); use G4, or "
+        "MixtureProposal(PriorProposal(model), guide)"
+    )
 
     def __init__(
         self,
@@ -47,10 +51,15 @@ class G5(Estimator):
         *,
         c: float | None = None,
         max_plate_nesting: float = float("inf"),
+        vectorize_particles: bool = True,
     ) -> None:
-        super().__init__(num_particles, max_plate_nesting=max_plate_nesting)
+        super().__init__(
+            num_particles,
+            max_plate_nesting=max_plate_nesting,
+            vectorize_particles=vectorize_particles,
+        )
         self.c = 1 / num_particles if c is None else c
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         weight = responsibilities(log_weight)
-        return Coefficients(weight, weight, torch.full_like(weight, -self.c))
+        return Coefficients(weight, weight, control=torch.full_like(weight, -self.c))
