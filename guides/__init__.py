@@ -1,5 +1,7 @@
 """Proposal guides."""
 
+from sfnn_pyro.guides.mixture import MixtureProposal
 from sfnn_pyro.guides.prior import PriorProposal
+from sfnn_pyro.guides.recognition import RecognitionNetwork
 
-__all__ = ["PriorProposal"]
+__all__ = ["MixtureProposal", "PriorProposal", "RecognitionNetwork"]

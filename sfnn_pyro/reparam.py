@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.infer.reparam.reparam import Reparam
+from torch.distributions import constraints
 
 from sfnn_pyro.constant import ConstantSample
 from sfnn_pyro.units import BernoulliUnits, IdentityThroughUnits, StraightThroughUnits
@@ -132,6 +134,135 @@ class IdentityThroughReparam(StraightThroughReparam):
     """
 
     units: ClassVar[type[StraightThroughUnits]] = IdentityThroughUnits
+
+
+class GumbelThroughUnits(BernoulliUnits):
+    r"""Bernoulli units drawn by logistic noise, with the slope of the tempered sigmoid.
+
+    .. math:: h = 1[z > 0], \quad \partial h / \partial a := \sigma'(z / \tau) / \tau
+
+    Example:
+        >>> import torch
+        >>> a = torch.zeros(2, requires_grad=True)
+        >>> h = GumbelThroughUnits(a, event_dim=1).rsample()
+        >>> h.sum().backward()
+        >>> bool((a.grad > 0).all()), set(h.tolist()) <= {0.0, 1.0}
+        (True, True)
+    """
+
+    has_rsample = True
+
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        event_dim: int,
+        batch_shape: torch.Size | list[int] | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(logits, event_dim, batch_shape)
+        self.temperature = temperature
+
+    def expand(self, batch_shape: torch.Size, _instance: None = None) -> "GumbelThroughUnits":
+        return GumbelThroughUnits(self.logits, self.event_dim, batch_shape, self.temperature)
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> torch.Tensor:
+        shape = self._extended_shape(sample_shape)
+        noise = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
+        z = self.logits + torch.logit(noise, eps=torch.finfo(noise.dtype).tiny)
+        relaxed = torch.sigmoid(z / self.temperature)
+        return (z > 0).to(relaxed) + (relaxed - relaxed.detach())
+
+
+class GumbelThroughOneHot(TorchDistribution):
+    r"""A one-hot draw by Gumbel noise, with the slope of the tempered softmax.
+
+    Example:
+        >>> import torch
+        >>> h = GumbelThroughOneHot(torch.zeros(3, requires_grad=True)).rsample()
+        >>> h.requires_grad, h.sum().item()
+        (True, 1.0)
+    """
+
+    arg_constraints: ClassVar[dict] = {}
+    has_rsample = True
+
+    def __init__(self, logits: torch.Tensor, temperature: float = 1.0) -> None:
+        self.base_dist = dist.OneHotCategorical(logits=logits, validate_args=False)
+        self.temperature = temperature
+        super().__init__(
+            self.base_dist.batch_shape, self.base_dist.event_shape, validate_args=False
+        )
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return self.base_dist.support
+
+    def expand(self, batch_shape: torch.Size, _instance: None = None) -> "GumbelThroughOneHot":
+        logits = self.base_dist.logits
+        return GumbelThroughOneHot(logits.expand(*batch_shape, -1), self.temperature)
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> torch.Tensor:
+        logits = self.base_dist.logits
+        noise = torch.empty(
+            self._extended_shape(sample_shape), dtype=logits.dtype, device=logits.device
+        )
+        z = logits - noise.exponential_().log()
+        relaxed = torch.softmax(z / self.temperature, -1)
+        hard = torch.nn.functional.one_hot(z.argmax(-1), z.shape[-1]).to(relaxed)
+        return hard + (relaxed - relaxed.detach())
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        return self.base_dist.log_prob(value)
+
+
+class GumbelThroughReparam(Reparam):
+    r"""Gives a Bernoulli or one-hot latent site a Gumbel straight-through sample.
+
+    References:
+        Jang, Gu, Poole, *Categorical Reparameterization with Gumbel-Softmax*, ICLR 2017,
+        arXiv 1611.01144.
+
+    Arguments:
+        temperature: tau, positive.
+
+    Raises:
+        ValueError: the temperature is not positive, or the site is of another kind.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> logits = torch.zeros(3, requires_grad=True)
+        >>> with poutine.reparam(config={"k": GumbelThroughReparam(0.5)}):
+        ...     k = pyro.sample("k", dist.OneHotCategorical(logits=logits))
+        >>> k.sum().item(), k.requires_grad
+        (1.0, True)
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature}: must be positive")
+        self.temperature = temperature
+
+    def apply(self, msg: Any) -> Any:
+        fn = msg["fn"]
+        units: TorchDistribution
+        if is_bernoulli(fn):
+            units = GumbelThroughUnits(
+                bernoulli_logits(fn), fn.event_dim, fn.batch_shape, self.temperature
+            )
+        else:
+            one_hot, sums = fn, 0
+            while isinstance(one_hot, torch.distributions.Independent):
+                sums += one_hot.reinterpreted_batch_ndims
+                one_hot = one_hot.base_dist
+            if not isinstance(one_hot, torch.distributions.OneHotCategorical):
+                raise ValueError(
+                    f"site '{msg['name']}': {type(fn).__name__} has no Gumbel sample; "
+                    "GumbelThroughReparam takes Bernoulli and OneHotCategorical sites, G4 and "
+                    "VIMCO any discrete site"
+                )
+            units = GumbelThroughOneHot(one_hot.logits, self.temperature).to_event(sums)
+        return {"fn": units, "value": msg["value"], "is_observed": msg["is_observed"]}
 
 
 class MeanReparam(Reparam):

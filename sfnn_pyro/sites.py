@@ -10,6 +10,7 @@ from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from sfnn_pyro.reparam import bernoulli_logits
 from sfnn_pyro.units import BernoulliUnits
 
 
@@ -55,6 +56,15 @@ class SiteTerm:
     def has_path(self) -> bool:
         """Whether samples carry a gradient, so that no score is due."""
         return bool(self.fn.has_rsample)
+
+    @property
+    def logits(self) -> Tensor:
+        """Of a Bernoulli site, ``(*batch, *units)``, perhaps without the particles' dimension."""
+        return bernoulli_logits(self.fn)
+
+    def scaled(self, factor: Any) -> Tensor:
+        """The factor times this site's own scale, zero where it is masked; ``(*batch)``."""
+        return scale_and_mask(torch.as_tensor(factor).to(self.value), self.scale, self.mask)
 
     def log_prob(self) -> Tensor:
         """``(M, *batch)`` in nats, attached to the graph, computed once."""

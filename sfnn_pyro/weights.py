@@ -74,3 +74,32 @@ def effective_sample_size(log_weight: Tensor) -> Tensor:
     """
     squares = responsibilities(log_weight).square().sum(0)
     return torch.where(squares == 0, squares, squares.reciprocal())
+
+
+def leave_one_out(log_weight: Tensor) -> Tensor:
+    r"""For every particle, the log-sum of the weights of all others.
+
+    .. math:: \ell_m = \log \sum_{m' \neq m} w_{m'}
+
+    Nothing is subtracted: sums from either side meet in the middle, so that a particle which
+    holds nearly all the weight costs no digits. Linear in M.
+
+    Arguments:
+        log_weight: ``(M, ...)``, log-weights in nats.
+
+    Returns:
+        ``(M, ...)``; ``-inf`` where all others have zero weight, and for M = 1.
+
+    Example:
+        >>> import torch
+        >>> leave_one_out(torch.tensor([1.0, 2.0, 3.0]).log()).exp().round()
+        tensor([5., 4., 3.])
+    """
+    edge = torch.full_like(log_weight[:1], -torch.inf)
+    before = torch.cat([edge, _running(log_weight)[:-1]])
+    after = torch.cat([edge, _running(log_weight.flip(0))[:-1]]).flip(0)
+    return torch.logaddexp(before, after)
+
+
+def _running(log_weight: Tensor) -> Tensor:
+    return torch.logcumsumexp(log_weight, 0)

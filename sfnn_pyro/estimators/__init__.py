@@ -1,12 +1,46 @@
 """Gradient estimators of the multi-sample objective, each a Pyro ELBO."""
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
+from sfnn_pyro.estimators.disarm import DisARM
+from sfnn_pyro.estimators.g1 import G1
 from sfnn_pyro.estimators.g2 import G2
 from sfnn_pyro.estimators.g3 import G3
 from sfnn_pyro.estimators.g4 import G4
 from sfnn_pyro.estimators.g5 import G5
+from sfnn_pyro.estimators.gumbel import GumbelStraightThrough
+from sfnn_pyro.estimators.ovis import OVIS
+from sfnn_pyro.estimators.rloo import RLOO
+from sfnn_pyro.estimators.rws import ReweightedWakeSleep
+from sfnn_pyro.estimators.vimco import VIMCO
 
-ESTIMATORS: dict[str, type[Estimator]] = {"g2": G2, "g3": G3, "g4": G4, "g5": G5}
+ESTIMATORS: dict[str, type[Estimator]] = {
+    "g1": G1,
+    "g2": G2,
+    "g3": G3,
+    "g4": G4,
+    "g5": G5,
+    "vimco": VIMCO,
+    "rloo": RLOO,
+    "ovis": OVIS,
+    "disarm": DisARM,
+    "gumbel": GumbelStraightThrough,
+    "rws": ReweightedWakeSleep,
+}
 """By the name that the command line uses."""
 
-__all__ = ["ESTIMATORS", "G2", "G3", "G4", "G5", "Coefficients", "Estimator"]
+__all__ = [
+    "ESTIMATORS",
+    "G1",
+    "G2",
+    "G3",
+    "G4",
+    "G5",
+    "OVIS",
+    "RLOO",
+    "VIMCO",
+    "Coefficients",
+    "DisARM",
+    "Estimator",
+    "GumbelStraightThrough",
+    "ReweightedWakeSleep",
+]

@@ -104,8 +104,8 @@ def check_parameters(trace: Trace) -> None:
         if isinstance(own, torch.nn.Parameter) and own is not stored:
             raise ValueError(
                 f"parameter '{site['name']}' in Pyro's global store belongs to another model, "
-                "which SVI would train instead of this one: call pyro.clear_param_store() "
-                "first, or pyro.settings.set(module_local_params=True)"
+                "which SVI would train instead of this one: give the root module a name of its "
+                "own, or call pyro.clear_param_store() before training another model"
             )
 
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
+from sfnn_pyro.estimators.checks import check_site
 from sfnn_pyro.reparam import StraightThroughReparam, UnitsReparam, is_bernoulli
 from sfnn_pyro.weights import responsibilities
 
@@ -47,12 +48,18 @@ class G3(Estimator):
     why_not: ClassVar[str] = (
         "its gradient passes through particles drawn from the model; use VIMCO or G4"
     )
+    pathwise: ClassVar[bool] = True
     reparam: ClassVar[type[StraightThroughReparam]] = StraightThroughReparam
 
     def strategy(self, site: Any) -> Any:
         if site["is_observed"]:
             return UnitsReparam() if is_bernoulli(site["fn"]) else None
-        return None if site["fn"].has_rsample else self.reparam()
+        check_site(self, site)
+        return None if site["fn"].has_rsample else self.relaxation()
+
+    def relaxation(self) -> Any:
+        """The reparameterizer of discrete latent sites."""
+        return self.reparam()
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         return Coefficients(observed=responsibilities(log_weight))

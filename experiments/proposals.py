@@ -1,0 +1,106 @@
+"""MNIST completion with learned proposals, evaluated with the prior as proposal.
+
+``python -m sfnn_pyro.experiments.proposals --guide mixture --estimator rws`` takes about eight
+minutes on one core and writes one JSON.
+"""
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfnn_pyro.data import load_dataset
+from sfnn_pyro.estimators import ESTIMATORS, Estimator, ReweightedWakeSleep
+from sfnn_pyro.evaluation import log_likelihood
+from sfnn_pyro.files import write_text
+from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
+from sfnn_pyro.models import SFNN
+from sfnn_pyro.runs import machine
+from sfnn_pyro.training import Schedule, Trainer
+
+GUIDES = ("prior", "recognition", "mixture")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains, evaluates and writes the result."""
+    options = _parser().parse_args(arguments)
+    data = load_dataset(options.data)
+    torch.manual_seed(options.seed)
+    model = SFNN([data.x_size, *options.hidden, data.y_size], data.likelihood)
+    prior = PriorProposal(model)
+    recognition = RecognitionNetwork(model, options.width)
+    guides: dict[str, Any] = {
+        "prior": prior,
+        "recognition": recognition,
+        "mixture": MixtureProposal(prior, recognition, options.share),
+    }
+    guide = guides[options.guide]
+    schedule = Schedule(options.epochs, options.learning_rate, seed=options.seed)
+    trainer = Trainer(
+        model=model,
+        guide=guide,
+        estimator=_estimator(options),
+        train=data.train,
+        validation=data.validation,
+        schedule=schedule,
+    )
+    start = time.perf_counter()
+    for epoch in trainer.run():
+        seconds = time.perf_counter() - start
+        print(
+            f"epoch {epoch.epoch}: train {epoch.train_log_likelihood:.2f}, "
+            f"validation {epoch.validation_log_likelihood:.2f} nats, {seconds:.0f} s",
+            flush=True,
+        )
+    seconds = time.perf_counter() - start
+    test = data.test
+    torch.manual_seed(options.seed)
+    with_prior = log_likelihood(model, test.x, test.y, num_particles=options.test_particles)
+    with_guide = log_likelihood(
+        model, test.x, test.y, guide=guide, num_particles=options.test_particles
+    )
+    result = {
+        "options": {**vars(options), "out": options.out.name},
+        "schedule": asdict(schedule),
+        "negative_log_likelihood_with_prior": -with_prior.mean().item(),
+        "standard_error": with_prior.std().item() / math.sqrt(len(test)),
+        "negative_log_likelihood_with_guide": -with_guide.mean().item(),
+        "epochs": [asdict(epoch) for epoch in trainer.history],
+        "training_seconds": seconds,
+        "machine": machine(),
+    }
+    write_text(options.out, json.dumps(result, indent=2) + "\n")
+    print({key: value for key, value in result.items() if key.startswith("negative")})
+
+
+def _estimator(options: argparse.Namespace) -> Estimator:
+    if options.estimator == "rws":
+        return ReweightedWakeSleep(options.particles, insomnia=options.insomnia)
+    return ESTIMATORS[options.estimator](num_particles=options.particles)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--guide", choices=GUIDES, default="mixture")
+    parser.add_argument("--estimator", choices=tuple(ESTIMATORS), default="rws")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[200, 200])
+    parser.add_argument("--width", type=int, default=200, help="of the encoder")
+    parser.add_argument("--share", type=float, default=0.5, help="of the particles, the prior's")
+    parser.add_argument("--insomnia", type=float, default=0.5, help="wake against sleep phase")
+    parser.add_argument("--particles", type=int, default=20)
+    parser.add_argument("--test-particles", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
