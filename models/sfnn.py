@@ -8,9 +8,11 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.infer.util import is_validation_enabled
 from pyro.nn import PyroModule
 from pyro.nn.module import to_pyro_module_
 from torch import Tensor
+from torch.nn.functional import linear
 
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 
@@ -40,6 +42,8 @@ class SFNN(PyroModule):
         likelihood: ``"bernoulli"``, ``"categorical"`` or ``"gaussian"``.
         data_size: N, when a call sees a minibatch of a larger data set: the plate's scale is
             then N/B. Without it every call is the whole data set and the scale is one.
+        name: of the root module, a prefix of the parameters in Pyro's global store; needed when
+            one process trains several networks.
 
     Raises:
         ValueError: sizes or likelihood are not of this form, or a call's x or y do not fit.
@@ -54,9 +58,14 @@ class SFNN(PyroModule):
     """
 
     def __init__(
-        self, sizes: Sequence[int], likelihood: str = "bernoulli", *, data_size: int | None = None
+        self,
+        sizes: Sequence[int],
+        likelihood: str = "bernoulli",
+        *,
+        data_size: int | None = None,
+        name: str = "",
     ) -> None:
-        super().__init__()
+        super().__init__(name)
         sizes = [int(size) for size in sizes]
         if len(sizes) < 3 or sizes[0] < 0 or min(sizes[1:]) < 1:
             raise ValueError(
@@ -85,13 +94,14 @@ class SFNN(PyroModule):
             y, given or sampled; under a particle plate with a leading dimension of M.
         """
         self._check(x, y)
-        *hidden, output = self.layers
+        # Parameters are Pyro sites too, and not the data's: they are met outside its plate.
+        *hidden, output = [(layer.weight, layer.bias) for layer in self.layers]
         with self._data_plate(x.shape[0]):
             h = x
-            for number, layer in enumerate(hidden, 1):
-                fn = dist.Bernoulli(logits=layer(h), validate_args=False).to_event(1)
-                h = pyro.sample(f"h{number}", fn)
-            return pyro.sample("y", self._output(output(h)), obs=y)
+            for number, (weight, bias) in enumerate(hidden, 1):
+                fn = dist.Bernoulli(logits=linear(h, weight, bias), validate_args=False)
+                h = pyro.sample(f"h{number}", fn.to_event(1))
+            return pyro.sample("y", self._output(linear(h, *output)), obs=y)
 
     def _data_plate(self, batch_size: int) -> Any:
         if self.data_size is None:
@@ -110,8 +120,11 @@ class SFNN(PyroModule):
         return dist.Bernoulli(logits=o, validate_args=False).to_event(1)
 
     def _check(self, x: Tensor, y: Tensor | None) -> None:
-        if x.dim() != 2 or x.shape[1] != self.sizes[0]:
-            raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, {self.sizes[0]})")
+        if x.dim() != 2 or x.shape[1] != self.sizes[0] or not len(x):
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, expected (B, {self.sizes[0]}) with B at least 1"
+            )
+        self._check_kind("x", x)
         if y is None:
             return
         expected = (
@@ -119,6 +132,39 @@ class SFNN(PyroModule):
         )
         if tuple(y.shape) != expected:
             raise ValueError(f"y has shape {tuple(y.shape)}, expected {expected}")
+        if self.likelihood == "categorical":
+            self._check_labels(y)
+        else:
+            self._check_kind("y", y)
+
+    def _check_kind(self, name: str, value: Tensor) -> None:
+        """Refuses what PyTorch would refuse further down, or spread as NaN."""
+        own = self._own()
+        cast = torch.is_autocast_enabled(own.device.type) and value.is_floating_point()
+        if value.device != own.device or (value.dtype != own.dtype and not cast):
+            raise ValueError(
+                f"{name} is {value.dtype} on {value.device}, the model {own.dtype} on "
+                f"{own.device}: convert it with {name}.to(device, dtype)"
+            )
+        if is_validation_enabled() and not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinity: leave those datapoints out")
+
+    def _check_labels(self, y: Tensor) -> None:
+        device = self._own().device
+        if y.dtype != torch.int64 or y.device != device:
+            raise ValueError(
+                f"y is {y.dtype} on {y.device}, expected labels, torch.int64, on the model's "
+                f"{device}"
+            )
+        if is_validation_enabled() and not 0 <= int(y.min()) <= int(y.max()) < self.sizes[-1]:
+            raise ValueError(
+                f"y holds labels from {int(y.min())} to {int(y.max())}, the model has "
+                f"{self.sizes[-1]} classes, 0 to {self.sizes[-1] - 1}"
+            )
+
+    def _own(self) -> Tensor:
+        """A parameter, looked at without making it a site."""
+        return self.layers[-1]._parameters["bias"]
 
 
 def _linear(n_in: int, n_out: int) -> torch.nn.Module:

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
 import typer
@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sfnn_pyro.checkpoints import train_run
 from sfnn_pyro.completions import draw_completions, sample_completions
 from sfnn_pyro.data import DATASET_NAMES, Dataset, download, load_dataset
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.files import save_figure, write_text
-from sfnn_pyro.guides import PriorProposal
+from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.runs import NETWORKS, RunConfig, load_model, machine, save_model, write_history
+from sfnn_pyro.runs import NETWORKS, RunConfig, RunError, load_model, machine, read_config
 from sfnn_pyro.training import Schedule, Trainer, TrainingError
 
 app = typer.Typer(
@@ -32,7 +33,10 @@ data_app = typer.Typer(help="Data sets: list, download.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console()
 
-RunFolder = Annotated[Path, typer.Argument(help="Folder that 'sfnn train' wrote.")]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(help="Folder that 'sfnn train' wrote, or a model file such as its best.pt."),
+]
 Particles = Annotated[int, typer.Option(help="Particles M of the estimate.")]
 
 
@@ -46,7 +50,7 @@ def demo(
 ) -> None:
     """Train on the embedded 8 x 8 digits, compare with a deterministic network, draw completions.
 
-    Takes about half a minute on two cores.
+    Takes about half a minute on two cores; what an earlier demo trained in the folder is kept.
     """
     schedule = Schedule(epochs=epochs, learning_rate=0.3, batch_size=20, seed=seed)
     configs = {
@@ -64,12 +68,19 @@ def demo(
     console.print(table)
     picture = out / "completions.png"
     _complete(out / "sfnn", picture, rows=10, samples=10, seed=seed)
-    console.print(f"The lower halves of test digits, completed: {picture}")
+    print(f"The lower halves of test digits, completed: {picture}")
 
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for the run; must not hold another.")],
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the run; must not hold another.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in this folder, as it was configured."),
+    ] = None,
     data: Annotated[str, typer.Option(help=f"One of {', '.join(DATASET_NAMES)}.")] = "digits",
     network: Annotated[str, typer.Option(help=f"One of {', '.join(NETWORKS)}.")] = "sfnn",
     hidden: Annotated[str, typer.Option(help="Widths of the hidden layers.")] = "200,200",
@@ -80,26 +91,39 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Datapoints in a minibatch.")] = 100,
     momentum: Annotated[float, typer.Option(help="Of the gradient descent.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Of weights, data order and particles.")] = 0,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Between checkpoints; 0 for one after every step.")
+    ] = 5.0,
 ) -> None:
-    """Train a network and write the run's folder."""
-    config = RunConfig(
-        data=data,
-        network=network,
-        hidden=_widths(hidden),
-        estimator=estimator,
-        particles=particles,
-        schedule=Schedule(
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            momentum=momentum,
-            seed=seed,
-        ),
-    )
-    if (out / "model.pt").exists():
-        raise ValueError(f"{out} holds a trained model already: give another --out")
-    _train(config, out)
-    console.print(f"Wrote {out}. Next: sfnn evaluate {out}; sfnn complete {out}")
+    """Train a network and write the run's folder.
+
+    Ctrl-C saves and leaves; --resume goes on from there, and from any other end.
+    """
+    if (out is None) == (resume is None):
+        raise ValueError("give --out for a new run, or --resume to go on with one")
+    if resume is not None:
+        _refuse_others(context, {"resume", "checkpoint_minutes"})
+        config, folder = read_config(resume), resume
+    else:
+        assert out is not None
+        _refuse_occupied(out)
+        folder = out
+        config = RunConfig(
+            data=data,
+            network=network,
+            hidden=_widths(hidden),
+            estimator=estimator,
+            particles=particles,
+            schedule=Schedule(
+                epochs=epochs,
+                learning_rate=learning_rate,
+                batch_size=batch_size,
+                momentum=momentum,
+                seed=seed,
+            ),
+        )
+    _train(config, folder, checkpoint_minutes)
+    print(f"Complete: {folder}. Next: sfnn evaluate {folder}; sfnn complete {folder}")
 
 
 @app.command()
@@ -120,11 +144,11 @@ def evaluate(
         "config": json.loads(config.to_json()),
         "machine": machine(),
     }
-    path = run / f"evaluation-{split}-{particles}.json"
+    name = f"evaluation-{split}-{particles}.json"
+    path = run / name if run.is_dir() else run.with_name(f"{run.stem}-{name}")
     write_text(path, json.dumps(result, indent=2) + "\n")
-    console.print(
-        f"negative log-likelihood, {split}, M = {particles}: {_with_error(-values)} nats ({path})"
-    )
+    print(f"negative log-likelihood, {split}, M = {particles}: {_with_error(-values)} nats")
+    print(f"Wrote {path}")
 
 
 @app.command()
@@ -138,9 +162,10 @@ def complete(
     seed: Annotated[int, typer.Option(help="Of images and samples.")] = 0,
 ) -> None:
     """Draw test images, what the network saw of them, and its completions."""
-    picture = out or run / "completions.png"
+    folder = run if run.is_dir() else run.parent
+    picture = out or folder / "completions.png"
     _complete(run, picture, rows, samples, seed)
-    console.print(f"Wrote {picture}")
+    print(f"Wrote {picture}")
 
 
 @data_app.command("list")
@@ -163,57 +188,79 @@ def data_download(
     name: Annotated[str, typer.Argument(help="mnist or olivetti.")],
 ) -> None:
     """Download a data set into $SFNN_DATA, else the user's cache, and verify its checksum."""
-    console.print(f"Wrote {download(name)}")
+    print(f"Wrote {download(name)}")
 
 
 def main() -> None:
     """Runs the command line; an error is one line on standard error and a nonzero exit code."""
     try:
         code = app(standalone_mode=False)
+    except Interrupted as error:
+        _fail(str(error), 128 + error.number)
     except (ValueError, TrainingError, OSError) as error:
-        _fail(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        _fail(_one_line(error))
     except typer.Abort:
-        _fail("interrupted")
+        _fail("interrupted", 130)
     except Exception as error:
+        if _is_out_of_memory(error):
+            _fail("out of memory: give fewer --particles, a smaller --batch-size or --hidden")
         if not hasattr(error, "format_message"):
             raise
-        _fail(f"{error.format_message()} (see 'sfnn --help')")
+        if message := error.format_message():
+            _fail(f"{message} (see 'sfnn --help')")
+        code = 2  # the help was shown instead
     sys.exit(code or 0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 2) -> NoReturn:
     print(f"sfnn: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
-def _train(config: RunConfig, folder: Path) -> tuple[SFNN, Dataset]:
-    data = config.load_data()
-    model = config.make_model(data)
-    program = config.program(model)
-    trainer = Trainer(
-        model=program,
-        guide=PriorProposal(program),
-        estimator=config.make_estimator(),
-        parameters=list(model.parameters()),
-        train=data.train,
-        validation=data.validation,
-        schedule=config.schedule,
-        validation_particles=min(config.particles, 20),
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.json", config.to_json())
+
+
+def _refuse_others(context: typer.Context, allowed: set[str]) -> None:
+    """Refuses options that would have no effect beside the others."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is not None and source.name == "COMMANDLINE":
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} has no effect with --resume: leave it out")
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if (folder / "model.pt").exists():
+        raise RunError(f"{folder} holds a trained model already: give another --out")
+    if (folder / "config.json").exists():
+        raise RunError(
+            f"{folder} holds a run that is not complete: go on with 'sfnn train --resume "
+            f"{folder}', or give another --out"
+        )
+
+
+def _train(
+    config: RunConfig, folder: Path, checkpoint_minutes: float = 5.0
+) -> tuple[SFNN, Dataset]:
     with _progress("{task.fields[note]}") as progress:
-        total = config.schedule.epochs * len(data.train)
-        task = progress.add_task("train", total=total, note="")
+        task = progress.add_task("train", total=1.0, note="")
 
-        def on_step(count: int, mean: float) -> None:
+        def on_step(trainer: Trainer, mean: float) -> None:
             note = f"{mean:8.2f} nats, rate {trainer.learning_rate:.3g}"
-            progress.update(task, advance=count, note=note)
+            progress.update(task, completed=trainer.progress, note=note)
 
-        for _ in trainer.run(on_step):
-            write_history(trainer.history, folder / "history.csv")
-    save_model(model, config, folder / "model.pt")
-    return model, data
+        result = train_run(config, folder, checkpoint_minutes=checkpoint_minutes, on_step=on_step)
+        progress.update(task, completed=1.0)
+    return result
 
 
 def _evaluate(

@@ -56,9 +56,10 @@ def log_likelihood(
     """
     _check_counts(num_particles=num_particles, batch_size=batch_size, particle_chunk=particle_chunk)
     proposal = PriorProposal(model) if guide is None else guide
+    datapoints = _length(args)
     nesting = guess_plate_nesting(model, proposal, _slice(args, 0, 1), {})
     results = []
-    for start, stop in _ranges(_length(args), batch_size):
+    for start, stop in _ranges(datapoints, batch_size):
         part = _slice(args, start, stop)
         total = torch.tensor(-math.inf)
         for first, last in _ranges(num_particles, particle_chunk):
