@@ -8,17 +8,19 @@ nothing is then expanded, and gradients are summed over particles before anythin
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Size, Tensor
 from torch.autograd import Function
 
+from sfnn_pyro import random_bits
 
-def draw(probs: Tensor, shape: Size) -> Tensor:
+
+def draw(probs: Tensor, shape: Size, dtype: torch.dtype | None = None) -> Tensor:
     """Draws 0 or 1 with the given probabilities.
 
     Arguments:
         probs: probabilities, broadcastable to ``shape``.
         shape: shape of the draw.
+        dtype: of the zeros and ones; that of ``probs`` unless given.
 
     Returns:
         A float tensor of zeros and ones. A probability of 0 or 1 is never contradicted.
@@ -29,31 +31,47 @@ def draw(probs: Tensor, shape: Size) -> Tensor:
         tensor([[0., 1.],
                 [0., 1.]])
     """
-    return torch.rand(shape, dtype=probs.dtype, device=probs.device).lt_(probs)
+    if probs.dtype == torch.float32 and probs.device.type == "cpu":
+        return random_bits.draw(probs, shape, dtype or probs.dtype)
+    drawn = torch.rand(shape, dtype=probs.dtype, device=probs.device).lt_(probs)
+    return drawn if dtype is None else drawn.to(dtype)
+
+
+def _sum_log(factors: Tensor) -> Tensor:
+    """Sum of logarithms over the last dimension, of numbers in [1/2, 1].
+
+    Up to 32 factors are multiplied before a logarithm is taken, far from underflow: a product
+    costs a tenth of a logarithm.
+    """
+    for _ in range(5):
+        width = factors.shape[-1]
+        if width % 2:
+            break
+        factors = factors[..., : width // 2] * factors[..., width // 2 :]
+    return factors.log().sum(-1)
 
 
 class _LogProb(Function):
-    """Sum over the last dimension of log Bernoulli(value | logits)."""
+    r"""Sum over the last dimension of log Bernoulli(value | logits).
+
+    :math:`\log P(v) = v a - \max(a, 0) + \log \sigma(|a|)`, exact for logits of any size.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, value)
-        shape = torch.broadcast_shapes(logits.shape, value.shape)
-        return (
-            F.binary_cross_entropy_with_logits(
-                logits.expand(shape), value.expand(shape), reduction="none"
-            )
-            .sum(-1)
-            .neg_()
-        )
+        confidence = logits.abs().sigmoid_()
+        ctx.save_for_backward(logits, value, confidence)
+        linear = (logits * value).sub_(logits.clamp(min=0))
+        return linear.sum(-1) + _sum_log(confidence)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        logits, value = ctx.saved_tensors
+        logits, value, confidence = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
         to_logits = to_value = None
         if ctx.needs_input_grad[0]:
-            to_logits = (value - torch.sigmoid(logits)).mul_(grad).sum_to_size(logits.shape)
+            centred = (confidence - 0.5).copysign_(logits)  # sigmoid(logits) - 1/2
+            to_logits = ((value - 0.5) - centred).mul_(grad).sum_to_size(logits.shape)
         if ctx.needs_input_grad[1]:
             to_value = (grad * logits).sum_to_size(value.shape)
         return to_logits, to_value
@@ -74,6 +92,8 @@ def log_prob(logits: Tensor, value: Tensor, event_dim: int) -> Tensor:
     """
     if event_dim == 0:
         logits, value = logits.unsqueeze(-1), value.unsqueeze(-1)
+    if logits.dtype in (torch.bfloat16, torch.float16):  # log-weights are float32
+        logits = logits.float()
     for _ in range(event_dim - 1):
         shape = torch.broadcast_shapes(logits.shape, value.shape)
         logits = logits.expand(shape).flatten(-2)
@@ -86,23 +106,29 @@ class _Score(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor
+        ctx: Any, logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor, event_dim: int
     ) -> Tensor:
         ctx.save_for_backward(probs, value, coefficient)
+        ctx.event_dim = event_dim
         return logits.new_zeros(())
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         probs, value, coefficient = ctx.saved_tensors
-        coefficient = coefficient * grad
+        coefficient = (coefficient * grad).reshape(coefficient.shape + (1,) * ctx.event_dim)
         if probs.dim() < value.dim():  # (B, n) against (M, B, n): sum over particles first
             pulled = (coefficient * value).sum_to_size(probs.shape)
-            weight = coefficient.expand(*value.shape[:-1], 1)
-            return pulled - probs * weight.sum_to_size(*probs.shape[:-1], 1), None, None, None
-        return ((value - probs) * coefficient).sum_to_size(probs.shape), None, None, None
+            ones = (1,) * ctx.event_dim
+            weight = coefficient.expand(value.shape[: value.dim() - ctx.event_dim] + ones)
+            weight = weight.sum_to_size(probs.shape[: probs.dim() - ctx.event_dim] + ones)
+            return pulled.sub_(probs * weight), None, None, None, None
+        pulled = (value - probs).mul_(coefficient)
+        return pulled.sum_to_size(probs.shape), None, None, None, None
 
 
-def score(logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor) -> Tensor:
+def score(
+    logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor, event_dim: int
+) -> Tensor:
     r"""A zero whose gradient is that of :math:`\sum c\,\log P(h)`, the weighted score.
 
     .. math:: \partial / \partial a = c\,(h - \sigma(a))
@@ -111,16 +137,17 @@ def score(logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor) -> 
         logits: ``(..., n)`` pre-activations a.
         probs: sigmoid of the logits, computed when the value was drawn.
         value: ``(M, ..., n)``, constant.
-        coefficient: ``(M, ..., 1)``, constant.
+        coefficient: ``(M, ...)``, constant, broadcastable to the batch.
+        event_dim: how many of the last dimensions are one event.
 
     Example:
         >>> import torch
         >>> a = torch.zeros(2, requires_grad=True)
-        >>> score(a, a.detach().sigmoid(), torch.ones(2), torch.ones(1)).backward()
+        >>> score(a, a.detach().sigmoid(), torch.ones(2), torch.ones(()), 1).backward()
         >>> a.grad
         tensor([0.5000, 0.5000])
     """
-    return _Score.apply(logits, probs, value, coefficient)
+    return _Score.apply(logits, probs, value, coefficient, event_dim)
 
 
 class _StraightThrough(Function):
@@ -138,7 +165,7 @@ class _StraightThrough(Function):
         grad = grad.sum_to_size(ctx.logits_shape)
         if ctx.saved_tensors:
             (probs,) = ctx.saved_tensors
-            grad = grad * (probs * (1 - probs))
+            grad = torch.ops.aten.sigmoid_backward(grad, probs)
         return grad, None, None, None
 
 

@@ -17,13 +17,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from sfnn_pyro.plate import ParticlePlate
 from sfnn_pyro.sites import JoinedTerm, Layout, Term, sample_sites, total_log_prob
 
 PARTICLE_PLATE = "particles"
@@ -98,6 +98,7 @@ class Particles:
         num_particles: M.
         components: the guides that drew the particles: one, unless they are a mixture.
         redraw: draws M particles again, the latent sites that it is given at given values.
+        subsamples: indices that subsampled plates drew, by the plate's name.
     """
 
     observed: Sequence[Term]
@@ -107,6 +108,7 @@ class Particles:
     num_particles: int
     components: Sequence[Component] = ()
     redraw: Callable[[dict[str, Tensor]], "Particles"] | None = None
+    subsamples: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def is_prior(self) -> bool:
@@ -198,7 +200,7 @@ def draw_particles(
                 strategy=strategy,
             )
 
-    return replace(particles, redraw=redraw)
+    return replace(particles, redraw=redraw, subsamples=draw.subsamples)
 
 
 @dataclass
@@ -342,7 +344,7 @@ def trace_program(
     """Runs a program, under a vectorised plate of particles unless None, for its trace."""
     plate: Any = nullcontext()
     if num_particles is not None:
-        plate = pyro.plate(PARTICLE_PLATE, num_particles, dim=-1 - plate_nesting)
+        plate = ParticlePlate(PARTICLE_PLATE, num_particles, dim=-1 - plate_nesting)
     # The strategy lies inside the plate: it sees logits before they are expanded.
     with poutine.trace() as tracer, plate, poutine.reparam(config=strategy):
         program(*args, **kwargs)

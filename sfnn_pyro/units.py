@@ -90,8 +90,8 @@ class BernoulliUnits(TorchDistribution):
             value: ``(M, ..., n)``.
             coefficient: ``(M, ...)``, constant, broadcastable to the batch shape.
         """
-        coefficient = coefficient.reshape(coefficient.shape + (1,) * self.event_dim)
-        return bernoulli.score(self.logits, self.probs, value.detach(), coefficient)
+        value = value.detach()
+        return bernoulli.score(self.logits, self.probs, value, coefficient, self.event_dim)
 
 
 class StraightThroughUnits(BernoulliUnits):

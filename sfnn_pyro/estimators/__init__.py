@@ -1,6 +1,7 @@
 """Gradient estimators of the multi-sample objective, each a Pyro ELBO."""
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
+from sfnn_pyro.estimators.chunked import Chunked
 from sfnn_pyro.estimators.disarm import DisARM
 from sfnn_pyro.estimators.g1 import G1
 from sfnn_pyro.estimators.g2 import G2
@@ -38,6 +39,7 @@ __all__ = [
     "OVIS",
     "RLOO",
     "VIMCO",
+    "Chunked",
     "Coefficients",
     "DisARM",
     "Estimator",

@@ -133,19 +133,7 @@ class Estimator(ELBO):
             particles: as drawn under ``strategy``.
             log_weight: their detached log-weights ``(M, *batch)``.
         """
-        c = self.coefficients(log_weight)
-        pulls = [
-            (particles.observed, c.observed),
-            (particles.latent, c.latent),
-            (particles.latent if particles.proposal is None else particles.proposal, c.proposal),
-        ]
-        for component in particles.components:
-            if c.score is not None:
-                terms = [term for term in component.terms if not term.has_path]
-                pulls.append((terms, component.own(c.score)))
-            if c.control is not None and component.is_prior:
-                pulls.append((component.terms, component.own(c.control)))
-        return weighted_sum(pulls, particles.scale, log_weight)
+        return weighted_surrogate(particles, self.coefficients(log_weight))
 
     @torch.no_grad()
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
@@ -177,7 +165,14 @@ class Estimator(ELBO):
     def _objective(self, particles: Particles, log_weight: Tensor) -> Tensor:
         return (log_mean_exp(log_weight) * particles.scale).sum()
 
-    def _draw(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Particles:
+    def _draw(
+        self,
+        model: Callable,
+        guide: Callable,
+        args: tuple,
+        kwargs: dict,
+        num_particles: int | None = None,
+    ) -> Particles:
         check_proposal(self, model, guide)
         if self.max_plate_nesting == float("inf"):
             self.max_plate_nesting = guess_plate_nesting(model, guide, args, kwargs)
@@ -186,7 +181,7 @@ class Estimator(ELBO):
             guide,
             args,
             kwargs,
-            num_particles=self.num_particles,
+            num_particles=num_particles or self.num_particles,
             plate_nesting=int(self.max_plate_nesting),
             strategy=self.strategy,
             vectorize=self.vectorize_particles,
@@ -199,6 +194,22 @@ class Estimator(ELBO):
         if sites != self._checked:
             check_traces(self, model_trace, guide_trace)
             self._checked = sites
+
+
+def weighted_surrogate(particles: Particles, c: Coefficients) -> Tensor:
+    """A scalar with the gradient of the particles' log-probabilities, weighted."""
+    pulls = [
+        (particles.observed, c.observed),
+        (particles.latent, c.latent),
+        (particles.latent if particles.proposal is None else particles.proposal, c.proposal),
+    ]
+    for component in particles.components:
+        if c.score is not None:
+            terms = [term for term in component.terms if not term.has_path]
+            pulls.append((terms, component.own(c.score)))
+        if c.control is not None and component.is_prior:
+            pulls.append((component.terms, component.own(c.control)))
+    return weighted_sum(pulls, particles.scale, c.observed)
 
 
 def weighted_sum(

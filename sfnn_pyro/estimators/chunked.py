@@ -1,0 +1,162 @@
+"""Any number of particles in the memory of a chunk of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer import ELBO
+from pyro.infer.util import torch_backward
+from torch import Tensor
+from torch.autograd import Function
+
+from sfnn_pyro.estimators.base import Coefficients, Estimator, weighted_surrogate
+from sfnn_pyro.particles import Fixed, Particles, proposal_kind
+from sfnn_pyro.weights import log_mean_exp
+
+
+class Chunked(ELBO):
+    r"""An estimator whose particles are drawn a chunk at a time, twice.
+
+    The first pass keeps the log-weights alone, ``(M, B)``; from all of them come the
+    coefficients. The second draws every chunk again from the same random state and adds its
+    part of the gradient, which is that of all M particles at once, up to rounding.
+
+    Arguments:
+        estimator: one whose surrogate is a weighted sum over particles (most are).
+        particle_chunk: particles at a time; it sets the memory needed.
+
+    Raises:
+        ValueError: the chunk is below 1, the estimator's surrogate is of another form, or the
+            guide is a mixture, whose shares are of all particles.
+
+    Example:
+        >>> import torch
+        >>> from sfnn_pyro.estimators import G5
+        >>> from sfnn_pyro.guides import PriorProposal
+        >>> from sfnn_pyro.models import SFNN
+        >>> model = SFNN([4, 3, 2])
+        >>> elbo = Chunked(G5(num_particles=10_000), particle_chunk=1_000)
+        >>> x, y = torch.zeros(1, 4), torch.ones(1, 2)
+        >>> loss = elbo.loss_and_grads(model, PriorProposal(model), x, y)
+    """
+
+    def __init__(self, estimator: Estimator, particle_chunk: int) -> None:
+        if particle_chunk < 1:
+            raise ValueError(f"particle_chunk={particle_chunk}: must be at least 1")
+        if type(estimator).surrogate is not Estimator.surrogate:
+            raise ValueError(
+                f"{type(estimator).__name__} needs all its particles at once; use it without "
+                "Chunked, or G3, G4, G5 or VIMCO with it"
+            )
+        super().__init__(num_particles=estimator.num_particles)
+        self.estimator = estimator
+        self.particle_chunk = particle_chunk
+
+    @torch.no_grad()
+    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
+        """The loss in nats, without gradients."""
+        return _Passes(self, model, guide, args, kwargs).loss.item()
+
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Adds the estimated gradients to the parameters' and returns the loss in nats."""
+        passes = _Passes(self, model, guide, args, kwargs)
+        for surrogate in passes.surrogates():
+            torch_backward(-surrogate)
+        return passes.loss.item()
+
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """The loss as a scalar tensor; its gradient is computed at once, in chunks."""
+        with poutine.trace(param_only=True) as tracer:
+            passes = _Passes(self, model, guide, args, kwargs)
+        parameters = [site["value"].unconstrained() for site in tracer.trace.nodes.values()]
+        leaves = [p for p in dict.fromkeys(parameters) if p.requires_grad]
+        total = [torch.zeros_like(p) for p in leaves]
+        for surrogate in passes.surrogates():
+            grads = torch.autograd.grad(-surrogate, leaves, allow_unused=True)
+            for kept, grad in zip(total, grads, strict=True):
+                if grad is not None:
+                    kept += grad
+        return _WithGradients.apply(passes.loss, total, *leaves)
+
+    def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
+        return self.estimator._get_trace(model, guide, args, kwargs)
+
+
+class _Passes:
+    """One minibatch: the first pass on construction, the second on request."""
+
+    def __init__(
+        self, elbo: Chunked, model: Callable, guide: Callable, args: tuple, kwargs: dict
+    ) -> None:
+        if proposal_kind(guide, model) == "mixture":
+            raise ValueError(
+                "Chunked cannot divide a mixture's shares; use the estimator without it"
+            )
+        self.estimator = elbo.estimator
+        self.call = model, guide, args, kwargs
+        self.sizes = [
+            min(elbo.particle_chunk, elbo.num_particles - start)
+            for start in range(0, elbo.num_particles, elbo.particle_chunk)
+        ]
+        self.states: list[list[Tensor]] = []
+        self.subsamples: dict[str, Tensor] = {}
+        log_weights = []
+        with torch.no_grad():
+            for size in self.sizes:
+                self.states.append(_random_state())
+                particles = self._draw(size)
+                self.subsamples = particles.subsamples
+                log_weights.append(particles.log_weight())
+        self.after = _random_state()
+        self.log_weight = torch.cat(log_weights)
+        self.loss = -(log_mean_exp(self.log_weight) * particles.scale).sum()
+
+    def _draw(self, size: int) -> Particles:
+        with Fixed(self.subsamples):
+            return self.estimator._draw(*self.call, num_particles=size)
+
+    def surrogates(self) -> Iterator[Tensor]:
+        """Each chunk's part of the surrogate, its particles drawn as in the first pass."""
+        c = self.estimator.coefficients(self.log_weight)
+        start = 0
+        for size, state in zip(self.sizes, self.states, strict=True):
+            _set_random_state(state)
+            particles = self._draw(size)
+            yield weighted_surrogate(particles, _slice(c, start, start + size))
+            start += size
+        _set_random_state(self.after)
+
+
+def _slice(c: Coefficients, start: int, stop: int) -> Coefficients:
+    given = {f.name: getattr(c, f.name) for f in fields(c) if getattr(c, f.name) is not None}
+    return replace(c, **{name: value[start:stop] for name, value in given.items()})
+
+
+class _WithGradients(Function):
+    """A value whose gradients to some parameters are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, grads: list[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.grads = grads
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return None, None, *(grad * known for known in ctx.grads)
+
+
+def _random_state() -> list[Tensor]:
+    states = [torch.random.get_rng_state()]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states += torch.cuda.get_rng_state_all()
+    return states
+
+
+def _set_random_state(states: list[Tensor]) -> None:
+    torch.random.set_rng_state(states[0])
+    if states[1:]:
+        torch.cuda.set_rng_state_all(states[1:])

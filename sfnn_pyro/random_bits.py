@@ -1,0 +1,70 @@
+"""Bernoulli draws from sixteen random bits each, without rounding their probabilities.
+
+PyTorch's generator makes one 32-bit number after another on a CPU, for ``torch.rand`` one per
+draw; here a 64-bit number serves four. With u uniform on 0..65535 and T = 65536 p,
+
+- u from 1 to 65535 decides: a one if u <= T, which happens floor(T) times in 65536;
+- u = 0, once in 65536 draws, asks further bits: a one with the probability that is left,
+  T - floor(T).
+
+Together that is p exactly, up to the resolution of ``torch.rand`` in the second case.
+"""
+
+import torch
+from torch import Size, Tensor
+
+ROWS = 64
+SMALLEST = -(2**15)
+SMALL = 4096
+"""Up to this many draws the few more operations here cost more than they save."""
+
+
+def draw(probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
+    """Draws 0 or 1 with the given float32 probabilities, on the CPU.
+
+    Arguments:
+        probs: broadcastable to ``shape``.
+        shape: shape of the draw.
+        dtype: of the zeros and ones.
+
+    Example:
+        >>> import torch
+        >>> draw(torch.tensor([0.0, 1.0]), torch.Size([3, 2]), torch.float32).mean(0)
+        tensor([0., 1.])
+    """
+    if shape.numel() <= SMALL:
+        return torch.rand(shape, dtype=torch.float32).lt_(probs).to(dtype)
+    columns = -(-shape.numel() // ROWS)
+    words = torch.empty(columns * ROWS // 4, dtype=torch.int64).random_(-(2**63), None)
+    return from_bits(words.view(torch.int16), probs, shape, dtype)
+
+
+def from_bits(bits: Tensor, probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
+    """Turns sixteen random bits per draw into draws; the undecided ones ask ``torch.rand``.
+
+    Arguments:
+        bits: int16, u - 32768; a multiple of 64, at least as many as draws.
+        probs: float32, broadcastable to ``shape``.
+        shape: shape of the draw.
+        dtype: of the zeros and ones.
+    """
+    uniform = bits[: shape.numel()].view(shape).float()
+    torch.add(torch.tensor(0.5), uniform, alpha=2**-16, out=uniform)  # u / 65536, exactly
+    out = uniform if dtype == torch.float32 else torch.empty(shape, dtype=dtype)
+    ones = torch.le(uniform, probs, out=out)
+    undecided = _undecided(bits, shape.numel())
+    if len(undecided):
+        where = torch.unravel_index(undecided, shape)
+        scaled = probs.expand(shape)[where] * 65536
+        left = scaled - scaled.floor().clamp(max=65535)
+        ones[where] = torch.rand(len(undecided), dtype=torch.float32).lt_(left).to(dtype)
+    return ones
+
+
+def _undecided(bits: Tensor, count: int) -> Tensor:
+    """Positions of the draws with u = 0: first the columns that hold one, then the rows."""
+    table = bits.view(ROWS, -1)
+    columns = (table.amin(0) == SMALLEST).nonzero().squeeze(1)
+    row, column = (table[:, columns] == SMALLEST).nonzero().unbind(1)
+    positions = row * table.shape[1] + columns[column]
+    return positions[positions < count]
