@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sfnn_pyro.data import load_dataset
-from sfnn_pyro.estimators import ESTIMATORS, Estimator, ReweightedWakeSleep
+from sfnn_pyro.estimators import ESTIMATORS, G5, Estimator, ReweightedWakeSleep
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.files import write_text
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     start = time.perf_counter()
     for epoch in trainer.run():
+        if epoch.epoch == options.prior_from - 1:
+            trainer.guide, trainer.estimator = prior, G5(options.particles)
         seconds = time.perf_counter() - start
         print(
             f"epoch {epoch.epoch}: train {epoch.train_log_likelihood:.2f}, "
@@ -90,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--guide", choices=GUIDES, default="mixture")
     parser.add_argument("--estimator", choices=tuple(ESTIMATORS), default="rws")
+    parser.add_argument(
+        "--prior-from", type=int, default=0, help="epoch from which the prior proposes, under G5"
+    )
     parser.add_argument("--hidden", type=int, nargs="+", default=[200, 200])
     parser.add_argument("--width", type=int, default=200, help="of the encoder")
     parser.add_argument("--share", type=float, default=0.5, help="of the particles, the prior's")

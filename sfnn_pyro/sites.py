@@ -80,7 +80,9 @@ class SiteTerm:
         Arguments:
             coefficient: ``(M, *batch)``, constant.
         """
-        if self._log_prob is None and isinstance(self.fn, BernoulliUnits):
+        # The kernel sums over the last dimension: it takes layers of units, not single ones.
+        units = isinstance(self.fn, BernoulliUnits) and self.fn.event_dim > 0
+        if self._log_prob is None and units:
             return self.fn.score(self.value, scale_and_mask(coefficient, self.scale, self.mask))
         return (coefficient * self.log_prob()).sum()
 

@@ -58,8 +58,11 @@ def check_site(estimator: Any, site: Any) -> None:
 def check_proposal(estimator: Any, model: Callable, guide: Callable) -> None:
     """Refuses a proposal for which the estimator's formula does not hold."""
     kind = proposal_kind(guide, model)
-    if kind in estimator.proposals:
+    if kind in estimator.proposals and (kind != "mixture" or "guide" in estimator.proposals):
         return
+    if kind == "mixture" and "mixture" in estimator.proposals:
+        if any(proposal_kind(part, model) == "prior" for part in guide.components):  # type: ignore[attr-defined]
+            return
     accepted = " or ".join(_IN_WORDS[one] for one in estimator.proposals)
     raise ValueError(
         f"{type(estimator).__name__} needs {accepted} as its guide, of the same model, and got "
@@ -114,4 +117,6 @@ def _describe(guide: Any, kind: str) -> str:
         return "the model's prior"
     if hasattr(guide, "prior_of"):
         return "the prior of another model"
+    if kind == "mixture":
+        return "a mixture that does not hold it"
     return getattr(guide, "__name__", type(guide).__name__)
