@@ -37,6 +37,11 @@ def draw(probs: Tensor, shape: Size, dtype: torch.dtype | None = None) -> Tensor
     return drawn if dtype is None else drawn.to(dtype)
 
 
+def widened(logits: Tensor) -> Tensor:
+    """Half-precision logits as float32: probabilities and log-weights are never rounded to less."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
 def _sum_log(factors: Tensor) -> Tensor:
     """Sum of logarithms over the last dimension, of numbers in [1/2, 1].
 
@@ -92,8 +97,7 @@ def log_prob(logits: Tensor, value: Tensor, event_dim: int) -> Tensor:
     """
     if event_dim == 0:
         logits, value = logits.unsqueeze(-1), value.unsqueeze(-1)
-    if logits.dtype in (torch.bfloat16, torch.float16):  # log-weights are float32
-        logits = logits.float()
+    logits = widened(logits)
     for _ in range(event_dim - 1):
         shape = torch.broadcast_shapes(logits.shape, value.shape)
         logits = logits.expand(shape).flatten(-2)
@@ -110,7 +114,8 @@ class _Score(Function):
     ) -> Tensor:
         ctx.save_for_backward(probs, value, coefficient)
         ctx.event_dim = event_dim
-        return logits.new_zeros(())
+        ctx.dtype = logits.dtype
+        return coefficient.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -121,9 +126,9 @@ class _Score(Function):
             ones = (1,) * ctx.event_dim
             weight = coefficient.expand(value.shape[: value.dim() - ctx.event_dim] + ones)
             weight = weight.sum_to_size(probs.shape[: probs.dim() - ctx.event_dim] + ones)
-            return pulled.sub_(probs * weight), None, None, None, None
+            return pulled.sub_(probs * weight).to(ctx.dtype), None, None, None, None
         pulled = (value - probs).mul_(coefficient)
-        return pulled.sum_to_size(probs.shape), None, None, None, None
+        return pulled.sum_to_size(probs.shape).to(ctx.dtype), None, None, None, None
 
 
 def score(
@@ -157,16 +162,16 @@ class _StraightThrough(Function):
     def forward(ctx: Any, logits: Tensor, probs: Tensor, shape: Size, sigmoid: bool) -> Tensor:
         if sigmoid:
             ctx.save_for_backward(probs)
-        ctx.logits_shape = logits.shape
-        return draw(probs, shape)
+        ctx.logits_shape, ctx.dtype = logits.shape, logits.dtype
+        return draw(probs, shape, logits.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         grad = grad.sum_to_size(ctx.logits_shape)
         if ctx.saved_tensors:
             (probs,) = ctx.saved_tensors
-            grad = torch.ops.aten.sigmoid_backward(grad, probs)
-        return grad, None, None, None
+            grad = torch.ops.aten.sigmoid_backward(grad.to(probs.dtype), probs)
+        return grad.to(ctx.dtype), None, None, None
 
 
 def straight_through(logits: Tensor, probs: Tensor, shape: Size, *, slope: str) -> Tensor:

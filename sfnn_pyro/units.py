@@ -60,7 +60,7 @@ class BernoulliUnits(TorchDistribution):
         """Sigmoid of the logits, detached, computed once."""
         if self._probs is None:
             with torch.no_grad():
-                self._probs = torch.sigmoid(self.logits)
+                self._probs = torch.sigmoid(bernoulli.widened(self.logits))
         return self._probs
 
     @property
@@ -78,7 +78,8 @@ class BernoulliUnits(TorchDistribution):
 
     def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
         with torch.no_grad():
-            return bernoulli.draw(self.probs, self._extended_shape(sample_shape))
+            shape = self._extended_shape(sample_shape)
+            return bernoulli.draw(self.probs, shape, self.logits.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return bernoulli.log_prob(self.logits, value, self.event_dim)
