@@ -54,20 +54,25 @@ def draw_completions(
     Returns:
         A Matplotlib figure, not shown.
     """
-    samples, rows = completions.shape[:2]
-    columns: list[Tensor | None] = [y, None, *completions]
+    samples = len(completions)
+    gap = max(1, x_shape[1] // 8)
     strips = [
-        _strip(x, below, x_shape, y_shape, gap=6 if number in (0, 1) else 2)
-        for number, below in enumerate(columns)
+        _strip(x, below, x_shape, y_shape, gap) for below in (y, None, *completions.unbind(0))
     ]
-    canvas = torch.cat(strips, 1).clamp(0, 1)
-    height = 0.42 * rows + (0.55 if title else 0.25)
-    figure = Figure(figsize=(0.42 * (samples + 2.4), height), layout="constrained")
-    axes = figure.subplots()
+    canvas = torch.cat(strips, 1)[:-gap, :-gap].clamp(0, 1)
+    width = 0.45 * (samples + 2)
+    height = width * canvas.shape[0] / canvas.shape[1]
+    head = 0.25 + (0.25 if title else 0)
+    figure = Figure(figsize=(width, height + head))
+    axes = figure.add_axes((0, 0, 1, height / (height + head)))
     axes.imshow(canvas.numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
+    step = x_shape[1] + gap
+    middle = (x_shape[1] - 1) / 2
+    for column, label in ((0, "original"), (1, "input"), (2 + (samples - 1) / 2, "completions")):
+        axes.text(column * step + middle, -gap, label, ha="center", va="bottom", fontsize=8)
     if title:
-        axes.set_title(title, fontsize=9)
+        figure.text(0.5, 1 - 0.05 / (height + head), title, ha="center", va="top", fontsize=9)
     return figure
 
 
@@ -79,8 +84,8 @@ def _strip(
         raise ValueError(f"x is {x_shape[1]} pixels wide and y {y_shape[1]}: they must agree")
     rows = len(x)
     upper = x.reshape(rows, *x_shape)
-    masked = torch.full((rows, *y_shape), 0.3)
+    masked = torch.full((rows, *y_shape), 0.25)
     lower = masked if below is None else below.reshape(rows, *y_shape)
     images = torch.cat([upper, lower], 1)  # (B, height, width)
-    images = torch.nn.functional.pad(images, (0, gap, 0, 2))
+    images = torch.nn.functional.pad(images, (0, gap, 0, gap))
     return images.reshape(-1, images.shape[-1])
