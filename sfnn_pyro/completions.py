@@ -64,13 +64,13 @@ def draw_completions(
     height = width * canvas.shape[0] / canvas.shape[1]
     head = 0.25 + (0.25 if title else 0)
     figure = Figure(figsize=(width, height + head))
-    axes = figure.add_axes((0, 0, 1, height / (height + head)))
+    axes = figure.add_axes((0.015, 0.01, 0.97, height / (height + head)))
     axes.imshow(canvas.numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     step = x_shape[1] + gap
     middle = (x_shape[1] - 1) / 2
     for column, label in ((0, "original"), (1, "input"), (2 + (samples - 1) / 2, "completions")):
-        axes.text(column * step + middle, -gap, label, ha="center", va="bottom", fontsize=8)
+        axes.text(column * step + middle, -gap, label, ha="center", va="bottom", fontsize=7)
     if title:
         figure.text(0.5, 1 - 0.05 / (height + head), title, ha="center", va="top", fontsize=9)
     return figure
