@@ -141,6 +141,14 @@ class Fixed(poutine.messenger.Messenger):
             msg["done"] = True
 
 
+class NoEmptyPlate(poutine.messenger.Messenger):
+    """Refuses a plate without a datapoint, before Pyro divides by its size."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg) and 0 in (msg["fn"].size, msg["fn"].subsample_size):
+            raise ValueError(f"'{msg['name']}' is a plate of size 0: give at least one datapoint")
+
+
 def proposal_kind(guide: Program, model: Program) -> str:
     """``"prior"``, ``"mixture"`` or ``"guide"``: what a guide is to this model."""
     if getattr(guide, "prior_of", None) is model:
@@ -346,7 +354,7 @@ def trace_program(
     if num_particles is not None:
         plate = ParticlePlate(PARTICLE_PLATE, num_particles, dim=-1 - plate_nesting)
     # The strategy lies inside the plate: it sees logits before they are expanded.
-    with poutine.trace() as tracer, plate, poutine.reparam(config=strategy):
+    with poutine.trace() as tracer, plate, poutine.reparam(config=strategy), NoEmptyPlate():
         program(*args, **kwargs)
     return tracer.trace
 
@@ -358,7 +366,7 @@ def guess_plate_nesting(model: Program, guide: Program, args: tuple, kwargs: dic
     """
     devices = range(torch.cuda.device_count())
     traces = []
-    with torch.random.fork_rng(devices), poutine.block(), torch.no_grad():
+    with torch.random.fork_rng(devices), poutine.block(), torch.no_grad(), NoEmptyPlate():
         for part in getattr(guide, "components", [guide]):
             guide_trace = poutine.trace(part).get_trace(*args, **kwargs)
             replayed = poutine.replay(model, trace=guide_trace)

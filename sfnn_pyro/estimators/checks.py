@@ -58,11 +58,15 @@ def check_site(estimator: Any, site: Any) -> None:
 def check_proposal(estimator: Any, model: Callable, guide: Callable) -> None:
     """Refuses a proposal for which the estimator's formula does not hold."""
     kind = proposal_kind(guide, model)
-    if kind in estimator.proposals and (kind != "mixture" or "guide" in estimator.proposals):
+    if kind == "mixture" and "guide" not in estimator.proposals:
+        parts = getattr(guide, "components", ())
+        accepts = kind in estimator.proposals and any(
+            proposal_kind(part, model) == "prior" for part in parts
+        )
+    else:
+        accepts = kind in estimator.proposals
+    if accepts:
         return
-    if kind == "mixture" and "mixture" in estimator.proposals:
-        if any(proposal_kind(part, model) == "prior" for part in guide.components):  # type: ignore[attr-defined]
-            return
     accepted = " or ".join(_IN_WORDS[one] for one in estimator.proposals)
     raise ValueError(
         f"{type(estimator).__name__} needs {accepted} as its guide, of the same model, and got "
@@ -89,7 +93,28 @@ def check_traces(estimator: Any, model_trace: Trace, guide_trace: Trace | None) 
             f"the guide does not propose the latent site(s) {', '.join(map(repr, missing))} of "
             "the model: sample them in the guide, or use PriorProposal(model)"
         )
+    _check_plates(model_trace, guide_trace)
     check_model_guide_match(model_trace, guide_trace)
+
+
+def _check_plates(model_trace: Trace, guide_trace: Trace) -> None:
+    """Refuses a guide whose plates are not the model's: weights would not be per datapoint."""
+    for site in sample_sites(guide_trace):
+        if site["name"] not in model_trace.nodes:
+            continue
+        other = model_trace.nodes[site["name"]]
+        plates = [
+            {frame.dim: frame.name for frame in one["cond_indep_stack"] if frame.vectorized}
+            for one in (site, other)
+        ]
+        for dim in sorted(set(plates[0]) | set(plates[1])):
+            in_guide, in_model = (repr(names[dim]) if dim in names else "none" for names in plates)
+            if in_guide != in_model:
+                raise ValueError(
+                    f"site '{site['name']}' lies in plate {in_guide} in the guide and {in_model} "
+                    f"in the model at dim {dim}: particles are weighted per element of the plates "
+                    "that both share, so use the same plates in both"
+                )
 
 
 def check_parameters(trace: Trace) -> None:

@@ -30,7 +30,7 @@ class Case:
 
     def expected(self, estimator) -> tuple[float, Tensor]:
         """Exact expectations of the estimator's objective and gradient."""
-        log_y, log_h, log_r = self.tables()
+        log_y, _, log_r = self.tables()
         tuples = all_tuples(len(log_y), sum(self.counts))
         estimator.max_plate_nesting = self.nesting
         with weighing(tuples, log_r, self.counts, self.states, self.shape):

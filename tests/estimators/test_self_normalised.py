@@ -171,7 +171,7 @@ def test_keyword_observations_are_dreamt_too():
 def test_refusals():
     model = SFNN([2, 3, 2])
     x, y = torch.zeros(1, 2), torch.zeros(1, 2)
-    with pytest.raises(ValueError, match="insomnia=1.5"):
+    with pytest.raises(ValueError, match="must lie between 0"):
         ReweightedWakeSleep(2, insomnia=1.5)
     with pytest.raises(ValueError, match="the prior has nothing to learn; use G5"):
         ReweightedWakeSleep(2).loss(model, PriorProposal(model), x, y)

@@ -1,0 +1,235 @@
+"""Valid and invalid pairs of model and guide, each with its warning or error."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from sfnn_pyro.estimators import (
+    ESTIMATORS,
+    G1,
+    G2,
+    G3,
+    G4,
+    G5,
+    OVIS,
+    RLOO,
+    VIMCO,
+    DisARM,
+    GumbelStraightThrough,
+)
+from sfnn_pyro.guides import MixtureProposal, PriorProposal
+from sfnn_pyro.models import SFNN
+
+Y = torch.tensor([0.5, -0.5])
+
+
+def simple(y, plate="data", site="h", size=None, dim=None, extra=None, fn=None):
+    with pyro.plate(plate, size or len(y), dim=dim):
+        h = pyro.sample(site, fn or dist.Bernoulli(torch.tensor(0.5)))
+        if extra:
+            pyro.sample(extra, dist.Bernoulli(torch.tensor(0.5)))
+    return h
+
+
+def model(y):
+    with pyro.plate("data", len(y)):
+        h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.5)))
+        pyro.sample("y", dist.Normal(h, 1.0), obs=y)
+
+
+@pytest.mark.parametrize("estimator", [G4, VIMCO, DisARM, ESTIMATORS["rws"]])
+@pytest.mark.parametrize("vectorized", [True, False])
+def test_a_matching_guide_is_accepted_without_a_word(estimator, vectorized):
+    if estimator is DisARM and not vectorized:
+        pytest.skip("DisARM runs vectorised")
+    kwargs = {} if vectorized else {"vectorize_particles": False}
+    assert estimator(3, **kwargs).loss(model, simple, Y) > 0
+
+
+def test_missing_site():
+    def guide(y):
+        pass
+
+    with pytest.raises(ValueError, match=r"does not propose the latent site\(s\) 'h'"):
+        VIMCO(3).loss(model, guide, Y)
+
+
+def test_extra_site():
+    with pytest.warns(UserWarning, match="vars in guide but not model"):
+        VIMCO(3).loss(model, lambda y: simple(y, extra="nobody"), Y)
+
+
+def test_auxiliary_site_of_an_autoguide():
+    def continuous(y):
+        with pyro.plate("data", len(y)):
+            u = pyro.sample("u", dist.Normal(torch.tensor(0.0), 1.0))
+            pyro.sample("y", dist.Normal(u, 1.0), obs=y)
+
+    guide = pyro.infer.autoguide.AutoNormal(continuous)
+    svi = pyro.infer.SVI(continuous, guide, pyro.optim.Adam({"lr": 0.1}), VIMCO(10))
+    for _ in range(15):
+        svi.step(Y)
+    assert torch.allclose(guide.median(Y)["u"].to(Y), Y / 2, atol=0.3)
+
+
+def test_plate_of_another_name():
+    with pytest.raises(ValueError, match="site 'h' lies in plate 'other' in the guide and 'data'"):
+        G4(3).loss(model, lambda y: simple(y, plate="other"), Y)
+
+
+def test_plate_of_another_size():
+    def guide(y):
+        with pyro.plate("data", 3):
+            pyro.sample("h", dist.Bernoulli(torch.tensor(0.5)))
+
+    with pytest.raises((ValueError, RuntimeError)):
+        G4(3).loss(model, guide, Y)
+
+
+def test_guide_without_the_plate():
+    def guide(y):
+        pyro.sample("h", dist.Bernoulli(torch.full((2,), 0.5)).to_event(1))
+
+    with pytest.raises(ValueError):
+        G4(3).loss(model, guide, Y)
+
+
+def test_event_dimensions_that_disagree():
+    def guide(y):
+        with pyro.plate("data", len(y)):
+            pyro.sample("h", dist.Bernoulli(torch.full((1,), 0.5)).to_event(1))
+
+    with pytest.raises(ValueError, match=r"Shape mismatch|event_dims disagree"):
+        G4(3).loss(model, guide, Y)
+
+
+@pytest.mark.parametrize("where", ["model", "guide"])
+def test_enumerated_site(where):
+    def enumerated(y):
+        with pyro.plate("data", len(y)):
+            h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.5)), infer={"enumerate": "parallel"})
+            if where == "model":
+                pyro.sample("y", dist.Normal(h, 1.0), obs=y)
+
+    with pytest.warns(UserWarning, match="you need to use TraceEnum_ELBO"):
+        if where == "model":
+            G4(3).loss(enumerated, PriorProposal(enumerated), Y)
+        else:
+            G4(3).loss(model, enumerated, Y)
+
+
+@pytest.mark.parametrize("estimator", [G3, G4, G5, VIMCO])
+def test_no_latent_at_all_is_plain_maximum_likelihood(estimator):
+    loc = torch.tensor(0.0, requires_grad=True)
+
+    def observed_only(y):
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+    def empty(y):
+        pass
+
+    loss = estimator(3).differentiable_loss(observed_only, PriorProposal(observed_only), Y)
+    exact = -dist.Normal(loc, 1.0).log_prob(Y).sum()
+    assert loss.item() == pytest.approx(exact.item())
+    (grad,) = torch.autograd.grad(loss, loc)
+    assert grad.item() == pytest.approx(torch.autograd.grad(exact, loc)[0].item())
+    if estimator in (G4, VIMCO):
+        assert estimator(3).loss(observed_only, empty, Y) == pytest.approx(exact.item())
+
+
+def test_no_observed_site():
+    with pytest.raises(ValueError, match="the model has no observed site"):
+        G4(3).loss(simple, PriorProposal(simple), Y)
+
+
+def test_empty_plate():
+    with pytest.raises(ValueError, match="a plate of size 0"):
+        G4(3).loss(model, PriorProposal(model), Y[:0])
+
+
+def test_latent_outside_the_data_plate_makes_the_minibatch_one_datapoint():
+    def shared(y):
+        z = pyro.sample("z", dist.Bernoulli(torch.tensor(0.5)))
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    particles = G4(3)._draw(shared, PriorProposal(shared), (Y,), {})
+    assert particles.log_weight().numel() == 3
+
+
+@pytest.mark.parametrize("estimator", [G1, G2, G3, DisARM, GumbelStraightThrough])
+def test_a_site_without_a_gradient_is_named_with_its_siblings(estimator):
+    def counts(y):
+        with pyro.plate("data", len(y)):
+            k = pyro.sample("k", dist.Categorical(torch.ones(3)))
+            pyro.sample("y", dist.Normal(k, 1.0), obs=y)
+
+    with pytest.raises(ValueError, match=r"site 'k'.*Categorical.*Use VIMCO or G4"):
+        estimator(3).loss(counts, PriorProposal(counts), Y)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_declares_itself(name):
+    estimator = ESTIMATORS[name](num_particles=4)
+    assert estimator.target in ("objective", "likelihood", "bound")
+    assert estimator.unbiased in (True, False)
+    assert set(estimator.proposals) <= {"prior", "guide", "mixture"} and estimator.proposals
+    assert set(estimator.sites) <= {"Bernoulli", "OneHotCategorical", "reparameterisable", "other"}
+    assert estimator.state_dict() == {} or name == "g1"
+    assert estimator.__doc__ and "Arguments:" in estimator.__doc__ and ">>>" in estimator.__doc__
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_refuses_the_proposals_that_it_does_not_declare(name):
+    estimator = ESTIMATORS[name](num_particles=4)
+    network = SFNN([2, 3, 2])
+    x, y = torch.zeros(2, 2), torch.zeros(2, 2)
+
+    def guide(x, y):
+        with pyro.plate("data", 2):
+            pyro.sample("h1", dist.Bernoulli(torch.full((3,), 0.5)).to_event(1))
+
+    prior = PriorProposal(network)
+    proposals = {"prior": prior, "guide": guide, "mixture": MixtureProposal(prior, guide)}
+    for kind, proposal in proposals.items():
+        if kind in estimator.proposals:
+            assert estimator.loss(network, proposal, x, y) > 0
+        else:
+            with pytest.raises(ValueError, match=f"{type(estimator).__name__} needs .* use "):
+                estimator.loss(network, proposal, x, y)
+
+
+@pytest.mark.parametrize("estimator", [VIMCO, OVIS, RLOO])
+def test_leave_one_out_needs_two_particles(estimator):
+    with pytest.raises(ValueError, match=r"num_particles=1.*needs at least 2"):
+        estimator(1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: VIMCO(2, mean="harmonic"), "mean='harmonic'"),
+        (lambda: OVIS(2, gamma=2.0), "gamma=2"),
+        (lambda: G1(2, decay=1.0), "decay=1"),
+        (lambda: GumbelStraightThrough(2, temperature=0.0), "temperature=0"),
+        (lambda: G4(0), "num_particles=0"),
+        (lambda: G4(2).load_state_dict({"averages": 1}), "keeps no state"),
+        (lambda: G1(2).load_state_dict({}), "has the key 'averages'"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_parameter_of_another_model():
+    first, second = SFNN([2, 3, 2]), SFNN([2, 3, 2])
+    x, y = torch.zeros(1, 2), torch.zeros(1, 2)
+    G4(2).loss(first, PriorProposal(first), x, y)
+    with pytest.raises(ValueError, match="belongs to another model"):
+        G4(2).loss(second, PriorProposal(second), x, y)
+    with pyro.settings.context(module_local_params=True):
+        third = SFNN([2, 3, 2])
+        assert G4(2).loss(third, PriorProposal(third), x, y) > 0
