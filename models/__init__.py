@@ -1,5 +1,6 @@
 """Pyro models."""
 
+from sfnn_pyro.models.replicated import ReplicatedSFNN
 from sfnn_pyro.models.sfnn import SFNN
 
-__all__ = ["SFNN"]
+__all__ = ["SFNN", "ReplicatedSFNN"]

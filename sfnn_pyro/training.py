@@ -300,9 +300,7 @@ class Trainer:
             self.estimator.load_state_dict(copy.deepcopy(moment["estimator"]))
 
     def _minibatches(self, epoch: int) -> tuple[Tensor, ...]:
-        seed = (self.schedule.seed * 1_000_003 + epoch) % MAX_SEED
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
-        return order.split(self.schedule.batch_size)
+        return minibatches(len(self.train), self.schedule, epoch)
 
     def _validate(self, on_batch: Callable[[int], None] | None) -> float:
         if not len(self.validation):
@@ -317,6 +315,13 @@ class Trainer:
                 on_batch=on_batch,
             )
         return values.mean().item()
+
+
+def minibatches(count: int, schedule: Schedule, epoch: int) -> tuple[Tensor, ...]:
+    """Rows of every minibatch of an epoch (from 0), by the schedule's seed alone."""
+    seed = (schedule.seed * 1_000_003 + epoch) % MAX_SEED
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order.split(schedule.batch_size)
 
 
 class _NonFinite(Exception):

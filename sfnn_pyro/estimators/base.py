@@ -190,7 +190,8 @@ class Estimator(ELBO):
 
     def _check(self, model_trace: Any, guide_trace: Any) -> None:
         """Checks a pair's traces when their sites are not those of the last call."""
-        sites = tuple(model_trace.nodes), None if guide_trace is None else tuple(guide_trace.nodes)
+        guide_sites = None if guide_trace is None else tuple(guide_trace.nodes)
+        sites = tuple(model_trace.nodes), guide_sites, torch.is_grad_enabled()
         if sites != self._checked:
             check_traces(self, model_trace, guide_trace)
             self._checked = sites

@@ -122,7 +122,7 @@ def check_parameters(trace: Trace) -> None:
 
     SVI would then update the other model's parameter and leave this one as it is.
     """
-    if pyro.settings.get("module_local_params"):
+    if pyro.settings.get("module_local_params") or not torch.is_grad_enabled():
         return
     store = pyro.get_param_store()
     for site in trace.nodes.values():
