@@ -31,13 +31,13 @@ def test_agrees_with_the_network_written_out(learned):
     total = torch.zeros(4)
     for h in itertools.product([0.0, 1.0], repeat=2):
         d, weight = x, torch.ones(4)
-        for l, value in enumerate(h):
+        for number, value in enumerate(h):
             p = torch.full((4,), 0.5)
             if learned:
-                p = torch.sigmoid(d @ model.gates[l].weight.T + model.gates[l].bias)[:, 0]
+                p = torch.sigmoid(d @ model.gates[number].weight.T + model.gates[number].bias)[:, 0]
             weight = weight * (p if value else 1 - p)
-            own = d @ model.layers[l].weight.T + model.layers[l].bias
-            d = torch.sigmoid(own + value * model.beside[l].weight[:, 0])
+            own = d @ model.layers[number].weight.T + model.layers[l].bias
+            d = torch.sigmoid(own + value * model.beside[number].weight[:, 0])
         q = torch.sigmoid(d @ model.layers[2].weight.T + model.layers[2].bias)
         total = total + weight * (q * y + (1 - q) * (1 - y)).prod(-1)
     assert torch.allclose(exact_log_likelihood(model, x, y), total.log(), atol=1e-12)
