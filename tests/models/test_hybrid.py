@@ -36,7 +36,7 @@ def test_agrees_with_the_network_written_out(learned):
             if learned:
                 p = torch.sigmoid(d @ model.gates[number].weight.T + model.gates[number].bias)[:, 0]
             weight = weight * (p if value else 1 - p)
-            own = d @ model.layers[number].weight.T + model.layers[l].bias
+            own = d @ model.layers[number].weight.T + model.layers[number].bias
             d = torch.sigmoid(own + value * model.beside[number].weight[:, 0])
         q = torch.sigmoid(d @ model.layers[2].weight.T + model.layers[2].bias)
         total = total + weight * (q * y + (1 - q) * (1 - y)).prod(-1)
