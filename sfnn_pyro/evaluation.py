@@ -59,10 +59,12 @@ def log_likelihood(
     datapoints = _length(args)
     nesting = guess_plate_nesting(model, proposal, _slice(args, 0, 1), {})
     results = []
-    for start, stop in _ranges(datapoints, batch_size):
+    for start, stop in ranges(datapoints, batch_size):
         part = _slice(args, start, stop)
         total = torch.tensor(-math.inf)
-        for first, last in _ranges(num_particles, particle_chunk):
+        # Chunks of nearly equal size: a mixture cannot share out a single left-over particle.
+        chunks = math.ceil(num_particles / particle_chunk)
+        for first, last in ranges(num_particles, math.ceil(num_particles / chunks)):
             particles = draw_particles(
                 model,
                 proposal,
@@ -109,6 +111,12 @@ def _slice(args: tuple, start: int, stop: int) -> tuple:
     return tuple(arg[start:stop] if torch.is_tensor(arg) else arg for arg in args)
 
 
-def _ranges(total: int, step: int) -> Iterator[tuple[int, int]]:
+def ranges(total: int, step: int) -> Iterator[tuple[int, int]]:
+    """Start and end of consecutive slices.
+
+    Example:
+        >>> list(ranges(5, 2))
+        [(0, 2), (2, 4), (4, 5)]
+    """
     for start in range(0, total, step):
         yield start, min(start + step, total)

@@ -1,0 +1,255 @@
+"""Completions of partly known outputs, by importance resampling of the hidden layers."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer.reparam.reparam import Reparam
+from torch import Tensor
+
+from sfnn_pyro.evaluation import ranges
+from sfnn_pyro.guides import PriorProposal
+from sfnn_pyro.particles import (
+    PARTICLE_PLATE,
+    Fixed,
+    Particles,
+    draw_particles,
+    guess_plate_nesting,
+    trace_program,
+)
+from sfnn_pyro.sites import Layout, SiteTerm, sample_sites
+from sfnn_pyro.weights import effective_sample_size, log_mean_exp, responsibilities
+
+
+@dataclass(frozen=True)
+class Imputation:
+    """What the known part of y says about the rest.
+
+    Arguments:
+        samples: ``(S, B, dy)``, whole outputs; known entries are as given.
+        log_likelihood_known: ``(B,)``, of the known entries given x, in nats.
+        log_likelihood_rest: ``(B,)``, of the other entries *as they were given*, given x and the
+            known ones, in nats; of no meaning where they were placeholders.
+        effective_sample_size: ``(B,)``, between 1 and M.
+    """
+
+    samples: Tensor
+    log_likelihood_known: Tensor
+    log_likelihood_rest: Tensor
+    effective_sample_size: Tensor
+
+
+@torch.no_grad()
+def impute(
+    model: Callable[..., Any],
+    x: Tensor,
+    y: Tensor,
+    known: Tensor,
+    *,
+    guide: Callable[..., Any] | None = None,
+    num_samples: int = 10,
+    num_particles: int = 1000,
+    batch_size: int = 20,
+    site: str = "y",
+    fill: float = 0.0,
+    poor: float = 10.0,
+) -> Imputation:
+    r"""Samples and likelihoods of the unknown part of y, given x and the known part.
+
+    .. math::
+        P(y_u | y_k, x) \approx \sum_m \bar w_m P(y_u | h_m), \qquad
+        w_m = \frac{P(y_k | h_m) P(h_m | x)}{R(h_m | y_k, x)}
+
+    Particles are drawn from the guide, weighted by the known entries, resampled, and complete the
+    output. Exact as M grows, whatever the guide; a guide that has seen the known entries needs
+    far fewer particles than the prior.
+
+    References:
+        Raiko et al., ICLR 2015, eqs. 24 to 28; Gordon, Salmond, Smith, 1993.
+
+    Arguments:
+        model: a Pyro model with the signature ``model(x, y)``, whose elements of y are
+            independent given its latents.
+        x: ``(B, dx)``.
+        y: ``(B, dy)``; unknown entries may hold anything finite.
+        known: booleans that broadcast to ``y``.
+        guide: the proposal, given x and y with ``fill`` in the unknown entries; the model's prior
+            unless given.
+        num_samples: S.
+        num_particles: M.
+        batch_size: datapoints at a time; memory is that of ``batch_size * num_particles``.
+        site: name of the observed site.
+        fill: what the guide sees in the place of an unknown entry.
+        poor: warn where the effective sample size is below this.
+
+    Raises:
+        ValueError: a count is below 1, ``known`` does not fit y, the site is missing, or its
+            elements cannot be masked one by one.
+
+    Warns:
+        RuntimeWarning: the effective sample size is below ``poor`` somewhere.
+
+    Example:
+        >>> import torch
+        >>> from sfnn_pyro.models import SFNN
+        >>> x, y = torch.zeros(5, 4), torch.ones(5, 6)
+        >>> known = torch.tensor([True, True, True, False, False, False])
+        >>> result = impute(SFNN([4, 3, 6]), x, y, known, num_samples=7)
+        >>> result.samples.shape, result.log_likelihood_rest.shape
+        (torch.Size([7, 5, 6]), torch.Size([5]))
+    """
+    if min(num_samples, num_particles, batch_size) < 1:
+        raise ValueError(
+            f"num_samples={num_samples}, num_particles={num_particles}, "
+            f"batch_size={batch_size}: all must be at least 1"
+        )
+    try:
+        known = known.bool().expand(y.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"known has shape {tuple(known.shape)}, which does not broadcast to that of y, "
+            f"{tuple(y.shape)}"
+        ) from None
+    proposal = PriorProposal(model) if guide is None else guide
+    parts = []
+    for start, stop in ranges(len(y), batch_size):
+        rows = slice(start, stop)
+        parts.append(
+            _impute(
+                model,
+                proposal,
+                x[rows],
+                y[rows],
+                known[rows],
+                num_samples,
+                num_particles,
+                site,
+                fill,
+            )
+        )
+    samples, known_nats, rest_nats, sizes = zip(*parts, strict=True)
+    result = Imputation(
+        torch.cat(samples, 1), torch.cat(known_nats), torch.cat(rest_nats), torch.cat(sizes)
+    )
+    low = result.effective_sample_size < poor
+    if low.any():
+        warnings.warn(
+            f"{int(low.sum())} of {len(y)} datapoints have an effective sample size below "
+            f"{poor:g} (the least is {result.effective_sample_size.min():.1f} of {num_particles}): "
+            "their samples repeat few hidden states. Use more particles, or a guide trained on "
+            "such observations",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+def _impute(
+    model: Callable,
+    guide: Callable,
+    x: Tensor,
+    y: Tensor,
+    known: Tensor,
+    num_samples: int,
+    num_particles: int,
+    site: str,
+    fill: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    nesting = guess_plate_nesting(model, guide, (x, y), {})
+    seen = torch.where(known, y, torch.full_like(y, fill))
+    particles = draw_particles(
+        model,
+        guide,
+        (x, seen),
+        {},
+        num_particles=num_particles,
+        plate_nesting=nesting,
+        strategy=_masking(site, known),
+    )
+    log_weight = particles.log_weight()  # (M, *batch)
+    if site not in {term.name for term in particles.observed if isinstance(term, SiteTerm)}:
+        raise ValueError(f"site={site!r}: the model observes no site of this name")
+    if log_weight[0].numel() != len(y):
+        raise ValueError(
+            f"the model's weights have shape {tuple(log_weight.shape)} for {len(y)} datapoints: "
+            "every latent site must lie in the data plate"
+        )
+    weight = responsibilities(log_weight)
+    values = _resampled(particles, weight, num_samples)
+    with Fixed(values):
+        trace = trace_program(
+            poutine.uncondition(model),
+            (x, seen),
+            {},
+            num_particles=num_samples,
+            plate_nesting=nesting,
+        )
+    samples = torch.where(known, y, trace.nodes[site]["value"].to(y))
+    with Fixed(_latents(particles)):
+        trace = trace_program(
+            model,
+            (x, y),
+            {},
+            num_particles=num_particles,
+            plate_nesting=nesting,
+            strategy=_masking(site, ~known),
+        )
+    layout = Layout.of(sample_sites(trace), nesting, PARTICLE_PLATE)
+    rest = layout.term(trace.nodes[site]).log_prob()  # (M, *batch)
+    log_rest = torch.logsumexp(weight.log() + rest, 0)
+    rows = len(y)
+    return (
+        samples,
+        log_mean_exp(log_weight).reshape(rows),
+        log_rest.reshape(rows),
+        effective_sample_size(log_weight).reshape(rows),
+    )
+
+
+def _latents(particles: Particles) -> dict[str, Tensor]:
+    terms = [term for term in particles.latent if isinstance(term, SiteTerm)]
+    return {term.name: term.value for term in terms}
+
+
+def _resampled(particles: Particles, weight: Tensor, num_samples: int) -> dict[str, Tensor]:
+    """S draws of every datapoint's latents among its M, all its sites by the same index."""
+    flat = weight.movedim(0, -1)  # (*batch, M)
+    index = torch.multinomial(flat.reshape(-1, flat.shape[-1]), num_samples, replacement=True)
+    index = index.T.reshape(num_samples, *weight.shape[1:])
+    return {
+        name: torch.take_along_dim(
+            value, index.reshape(index.shape + (1,) * (value.dim() - index.dim())), 0
+        )
+        for name, value in _latents(particles).items()
+    }
+
+
+class _Masked(Reparam):
+    """An observed site of which only some elements count."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+
+    def apply(self, msg: Any) -> Any:
+        fn, sums = msg["fn"], 0
+        while isinstance(fn, torch.distributions.Independent):
+            sums += fn.reinterpreted_batch_ndims
+            fn = fn.base_dist
+        if len(fn.event_shape):
+            raise ValueError(
+                f"site '{msg['name']}': the elements of a {type(fn).__name__} cannot be masked one "
+                "by one; impute takes observations that are independent given the latents"
+            )
+        fn = fn.mask(self.mask)
+        return {
+            "fn": fn.to_event(sums) if sums else fn,
+            "value": msg["value"],
+            "is_observed": msg["is_observed"],
+        }
+
+
+def _masking(site: str, mask: Tensor) -> Callable[[Any], Any]:
+    return lambda msg: _Masked(mask) if msg["name"] == site and msg["is_observed"] else None

@@ -1,0 +1,102 @@
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from sfnn_pyro.evaluation import log_likelihood
+from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
+from sfnn_pyro.models import SFNN
+from tests.estimators.expectation import Queue
+
+
+@pytest.fixture
+def problem():
+    model = SFNN([3, 4, 2, 5])
+    torch.nn.init.normal_(model.layers[2].weight)
+    return model, torch.randn(7, 3), torch.rand(7, 5).round()
+
+
+def test_streaming_equals_unstreamed_on_the_same_particles(problem):
+    model, x, y = problem
+    h1, h2 = torch.rand(9, 7, 4).round(), torch.rand(9, 7, 2).round()
+    with Queue({"h1": [h1], "h2": [h2]}):
+        whole = log_likelihood(model, x, y, num_particles=9, batch_size=100, particle_chunk=100)
+    queue = {}
+    for name, h in (("h1", h1), ("h2", h2)):
+        pieces = []
+        for start, stop in ((0, 3), (3, 6), (6, 7)):
+            pieces += [h[0:3, start:stop], h[3:6, start:stop], h[6:9, start:stop]]
+        queue[name] = pieces
+    forced = Queue(queue)
+    with forced:
+        parts = log_likelihood(model, x, y, num_particles=9, batch_size=3, particle_chunk=4)
+    assert not any(forced.values.values())
+    assert torch.allclose(whole, parts, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["prior", "recognition", "mixture"])
+def test_tends_to_the_exact_likelihood(problem, kind):
+    model, x, y = problem
+    prior, recognition = PriorProposal(model), RecognitionNetwork(model)
+    guide = {"prior": None, "recognition": recognition}.get(
+        kind, MixtureProposal(prior, recognition)
+    )
+    estimate = log_likelihood(model, x, y, guide=guide, num_particles=4001, particle_chunk=1000)
+    assert torch.allclose(estimate, exact_log_likelihood(model, x, y), atol=0.15)
+
+
+def test_is_not_scaled_by_subsampling_and_reports_progress(problem):
+    model, x, y = problem
+    scaled = SFNN([3, 4, 2, 5], data_size=700)
+    scaled.load_state_dict(model.state_dict())
+    seen = []
+    torch.manual_seed(1)
+    one = log_likelihood(model, x, y, num_particles=3)
+    torch.manual_seed(1)
+    other = log_likelihood(scaled, x, y, num_particles=3, on_batch=seen.append, batch_size=100)
+    assert torch.allclose(one, other)
+    assert seen == [7]
+
+
+def test_a_continuous_model():
+    def model(y):
+        with pyro.plate("data", len(y)):
+            u = pyro.sample("u", dist.Normal(torch.tensor(0.0), 1.0))
+            pyro.sample("y", dist.Normal(u, 1.0), obs=y)
+
+    y = torch.tensor([0.3, -1.0])
+    estimate = log_likelihood(model, y, num_particles=20_000, particle_chunk=5000)
+    assert torch.allclose(estimate, dist.Normal(0.0, 2**0.5).log_prob(y), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_particles": 0}, "num_particles=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"particle_chunk": 0}, "particle_chunk=0"),
+    ],
+)
+def test_counts_below_one(problem, arguments, message):
+    model, x, y = problem
+    with pytest.raises(ValueError, match=message):
+        log_likelihood(model, x, y, **arguments)
+
+
+def test_datapoints_must_agree(problem):
+    model, x, y = problem
+    with pytest.raises(ValueError, match=r"have \[6, 7\] datapoints"):
+        log_likelihood(model, x, y[:6])
+    with pytest.raises(ValueError, match=r"have \[0\] datapoints"):
+        log_likelihood(model, x[:0], y[:0])
+
+
+def test_weights_must_be_per_datapoint():
+    def model(y):
+        z = pyro.sample("z", dist.Bernoulli(torch.tensor(0.5)))
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    with pytest.raises(ValueError, match="every latent site must lie in the data plate"):
+        log_likelihood(model, torch.zeros(3))
