@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.models import SFNN
 from tests.enumeration import joint_states, sfnn_log_probs, states
 
@@ -89,3 +89,21 @@ def test_theorem_1_example():
         for a in (0.0, 1.0):
             for b in (0.0, 1.0):
                 assert criterion(a, b) == pytest.approx(-0.52, abs=0.005)
+
+
+def test_expected_objective_is_a_sum_over_tuples_and_tends_to_the_likelihood():
+    model = SFNN([2, 2, 1, 3])
+    torch.nn.init.normal_(model.layers[2].weight)
+    x, y = torch.randn(3, 2), torch.rand(3, 3).round()
+    pairs = [sfnn_log_probs(model, x, y, h) for h in joint_states({"h1": 2, "h2": 1})]
+    total = torch.zeros(3)
+    for log_y, log_h in pairs:
+        for other_y, other_h in pairs:
+            chat = torch.logaddexp(log_y, other_y) - math.log(2)
+            total = total + (log_h + other_h).exp() * chat
+    assert torch.allclose(exact_objective(model, x, y, num_particles=2, chunk=7), total)
+    bounds = [exact_objective(model, x, y, num_particles=m).sum().item() for m in (1, 2, 4)]
+    assert bounds == sorted(bounds)
+    assert bounds[-1] < exact_log_likelihood(model, x, y).sum().item()
+    with pytest.raises(ValueError, match="tuples of hidden configurations"):
+        exact_objective(model, x, y, num_particles=8)
