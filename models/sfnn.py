@@ -146,8 +146,6 @@ class SFNN(PyroModule):
                 f"{name} is {value.dtype} on {value.device}, the model {own.dtype} on "
                 f"{own.device}: convert it with {name}.to(device, dtype)"
             )
-        if is_validation_enabled() and not torch.isfinite(value).all():
-            raise ValueError(f"{name} holds NaN or infinity: leave those datapoints out")
 
     def _check_labels(self, y: Tensor) -> None:
         device = self._own().device

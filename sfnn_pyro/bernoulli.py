@@ -66,8 +66,13 @@ class _LogProb(Function):
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
         confidence = logits.abs().sigmoid_()
         ctx.save_for_backward(logits, value, confidence)
-        linear = (logits * value).sub_(logits.clamp(min=0))
-        return linear.sum(-1) + _sum_log(confidence)
+        # In place: a fresh megabyte costs more than the arithmetic on it.
+        loss = logits.clamp(min=0).expand(torch.broadcast_shapes(logits.shape, value.shape))
+        if loss.shape == logits.shape:
+            loss.addcmul_(logits, value, value=-1)
+        else:
+            loss = loss - logits * value
+        return _sum_log(confidence) - loss.sum(-1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -75,8 +80,11 @@ class _LogProb(Function):
         grad = grad.unsqueeze(-1)
         to_logits = to_value = None
         if ctx.needs_input_grad[0]:
-            centred = (confidence - 0.5).copysign_(logits)  # sigmoid(logits) - 1/2
-            to_logits = ((value - 0.5) - centred).mul_(grad).sum_to_size(logits.shape)
+            pull = (confidence - 0.5).copysign_(logits)  # sigmoid(logits) - 1/2
+            shape = torch.broadcast_shapes(logits.shape, value.shape)
+            out = pull if pull.shape == shape else None
+            pull = torch.sub(value - 0.5, pull, out=out)
+            to_logits = pull.mul_(grad).sum_to_size(logits.shape)
         if ctx.needs_input_grad[1]:
             to_value = (grad * logits).sum_to_size(value.shape)
         return to_logits, to_value

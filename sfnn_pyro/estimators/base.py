@@ -1,5 +1,6 @@
 """The base of every estimator: Pyro's ELBO contract over per-datapoint particle weights."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor
 from sfnn_pyro.estimators.checks import (
     SITE_KINDS,
     check_count,
+    check_finite,
     check_proposal,
     check_site,
     check_traces,
@@ -139,7 +141,8 @@ class Estimator(ELBO):
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
         """The loss in nats, without gradients."""
         particles = self._draw(model, guide, args, kwargs)
-        return -self._objective(particles, particles.log_weight()).item()
+        value = -self._objective(particles, particles.log_weight()).item()
+        return _checked(value, args)
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
@@ -153,9 +156,8 @@ class Estimator(ELBO):
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
         """Adds the estimated gradients to the parameters' and returns the loss in nats."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        value = _checked(loss.item(), args)
         torch_backward(loss, retain_graph=self.retain_graph)
-        value = loss.item()
-        warn_if_nan(value, "loss")
         return value
 
     def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
@@ -175,6 +177,7 @@ class Estimator(ELBO):
     ) -> Particles:
         check_proposal(self, model, guide)
         if self.max_plate_nesting == float("inf"):
+            check_finite(args)
             self.max_plate_nesting = guess_plate_nesting(model, guide, args, kwargs)
         return draw_particles(
             model,
@@ -195,6 +198,14 @@ class Estimator(ELBO):
         if sites != self._checked:
             check_traces(self, model_trace, guide_trace)
             self._checked = sites
+
+
+def _checked(value: float, args: tuple) -> float:
+    """The loss; if it is not finite, an error when the data are at fault, else a warning."""
+    if not math.isfinite(value):
+        check_finite(args)
+        warn_if_nan(value, "loss")
+    return value
 
 
 def weighted_surrogate(particles: Particles, c: Coefficients) -> Tensor:

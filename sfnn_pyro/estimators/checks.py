@@ -117,6 +117,17 @@ def _check_plates(model_trace: Trace, guide_trace: Trace) -> None:
                 )
 
 
+def check_finite(args: tuple) -> None:
+    """Refuses arguments of the model that would spread as NaN."""
+    for number, arg in enumerate(args, 1):
+        if not torch.is_tensor(arg) or arg.is_meta or not arg.is_floating_point():
+            continue
+        if not torch.isfinite(arg).all():
+            raise ValueError(
+                f"argument {number} of the model holds NaN or infinity: leave those datapoints out"
+            )
+
+
 def check_parameters(trace: Trace) -> None:
     """Refuses a parameter that the global store holds under the same name for another model.
 
