@@ -67,8 +67,9 @@ class _LogProb(Function):
         confidence = logits.abs().sigmoid_()
         ctx.save_for_backward(logits, value, confidence)
         # In place: a fresh megabyte costs more than the arithmetic on it.
-        loss = logits.clamp(min=0).expand(torch.broadcast_shapes(logits.shape, value.shape))
-        if loss.shape == logits.shape:
+        loss = logits.clamp(min=0)
+        ctx.wider = value.dim() <= logits.dim() and value.shape == logits.shape[-value.dim() :]
+        if ctx.wider:
             loss.addcmul_(logits, value, value=-1)
         else:
             loss = loss - logits * value
@@ -81,9 +82,7 @@ class _LogProb(Function):
         to_logits = to_value = None
         if ctx.needs_input_grad[0]:
             pull = (confidence - 0.5).copysign_(logits)  # sigmoid(logits) - 1/2
-            shape = torch.broadcast_shapes(logits.shape, value.shape)
-            out = pull if pull.shape == shape else None
-            pull = torch.sub(value - 0.5, pull, out=out)
+            pull = torch.sub(value - 0.5, pull, out=pull if ctx.wider else None)
             to_logits = pull.mul_(grad).sum_to_size(logits.shape)
         if ctx.needs_input_grad[1]:
             to_value = (grad * logits).sum_to_size(value.shape)
