@@ -1,5 +1,6 @@
 """The command line: ``sfnn demo | train | evaluate | complete | data``."""
 
+import gc
 import json
 import math
 import sys
@@ -32,6 +33,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets: list, download.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console()
+INTERRUPTED = 130
 
 RunFolder = Annotated[
     Path,
@@ -199,8 +201,6 @@ def main() -> None:
         _fail(str(error), 128 + error.number)
     except (ValueError, TrainingError, OSError) as error:
         _fail(_one_line(error))
-    except typer.Abort:
-        _fail("interrupted", 130)
     except Exception as error:
         if _is_out_of_memory(error):
             _fail("out of memory: give fewer --particles, a smaller --batch-size or --hidden")
@@ -209,11 +209,18 @@ def main() -> None:
         if message := error.format_message():
             _fail(f"{message} (see 'sfnn --help')")
         code = 2  # the help was shown instead
-    sys.exit(code or 0)
+    if code == INTERRUPTED:
+        _fail("interrupted", code)
+    _leave(code or 0)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
     print(f"sfnn: {message}", file=sys.stderr)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    gc.freeze()  # spares the interpreter a last collection, which takes over a second
     sys.exit(code)
 
 
