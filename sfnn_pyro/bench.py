@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -91,46 +92,8 @@ def compare(
         >>> [row.layer for row in rows[:3]]
         ['layers.0', 'layers.1', 'all']
     """
-    layers = layers_of(model)
-    prior = PriorProposal(model)
-    references: dict[tuple[str, int], tuple[str, Tensor]] = {}
-    results = []
-    for name, estimator in estimators.items():
-        proposal: Callable[..., Any] = prior
-        if "prior" not in estimator.proposals:
-            if guide is None:
-                raise ValueError(f"{name} does not take the prior as its proposal: give a guide")
-            proposal = guide
-        m = estimator.num_particles
-        key = (estimator.target, 0 if estimator.target == "likelihood" else m)
-        if key not in references:
-            references[key] = _reference(model, layers, args, key[0], m, long_run)
-        how, target = references[key]
-        draws, seconds = _gradients(estimator, model, proposal, args, layers, repetitions)
-        megabytes = _kept_megabytes(estimator, model, proposal, args)
-        start = 0
-        groups = {**layers, "all": [p for group in layers.values() for p in group]}
-        for layer, parameters in groups.items():
-            size = sum(p.numel() for p in parameters)
-            columns = slice(0, size) if layer == "all" else slice(start, start + size)
-            start += size
-            mean, aim = draws[:, columns].mean(0), target[columns]
-            noise = draws[:, columns].var(0).sum().sqrt().item()
-            norm = aim.norm().item()
-            results.append(
-                Measurement(
-                    name,
-                    layer,
-                    f"{estimator.target}, {how}",
-                    (mean - aim).norm().item() / norm,
-                    noise / math.sqrt(repetitions) / norm,
-                    noise / norm,
-                    mean.norm().item() / noise if noise else math.inf,
-                    seconds,
-                    megabytes,
-                )
-            )
-    return results
+    with pyro.get_param_store().scope():
+        return _compare(estimators, model, args, guide, repetitions, long_run)
 
 
 def gradient_norm_by_constant(
@@ -169,7 +132,7 @@ def gradient_norm_by_constant(
     first = next(iter(layers_of(model).values()))
     prior, seed = PriorProposal(model), int(torch.randint(2**31, ()))
     norms = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), pyro.get_param_store().scope():
         for factor in factors:
             torch.manual_seed(seed)
             estimator = G5(num_particles, c=factor / num_particles)
@@ -250,6 +213,56 @@ def draw(
     panels[2].set_title("G5 and its constant (Figure 1, left)", fontsize=9)
     panels[2].legend(fontsize=8)
     return figure
+
+
+def _compare(
+    estimators: Mapping[str, Estimator],
+    model: Any,
+    args: tuple,
+    guide: Callable[..., Any] | None,
+    repetitions: int,
+    long_run: int,
+) -> list[Measurement]:
+    layers = layers_of(model)
+    prior = PriorProposal(model)
+    references: dict[tuple[str, int], tuple[str, Tensor]] = {}
+    results = []
+    for name, estimator in estimators.items():
+        proposal: Callable[..., Any] = prior
+        if "prior" not in estimator.proposals:
+            if guide is None:
+                raise ValueError(f"{name} does not take the prior as its proposal: give a guide")
+            proposal = guide
+        m = estimator.num_particles
+        key = (estimator.target, 0 if estimator.target == "likelihood" else m)
+        if key not in references:
+            references[key] = _reference(model, layers, args, key[0], m, long_run)
+        how, target = references[key]
+        draws, seconds = _gradients(estimator, model, proposal, args, layers, repetitions)
+        megabytes = _kept_megabytes(estimator, model, proposal, args)
+        start = 0
+        groups = {**layers, "all": [p for group in layers.values() for p in group]}
+        for layer, parameters in groups.items():
+            size = sum(p.numel() for p in parameters)
+            columns = slice(0, size) if layer == "all" else slice(start, start + size)
+            start += size
+            mean, aim = draws[:, columns].mean(0), target[columns]
+            noise = draws[:, columns].var(0).sum().sqrt().item()
+            norm = aim.norm().item()
+            results.append(
+                Measurement(
+                    name,
+                    layer,
+                    f"{estimator.target}, {how}",
+                    (mean - aim).norm().item() / norm,
+                    noise / math.sqrt(repetitions) / norm,
+                    noise / norm,
+                    mean.norm().item() / noise if noise else math.inf,
+                    seconds,
+                    megabytes,
+                )
+            )
+    return results
 
 
 def _reference(

@@ -227,9 +227,9 @@ def test_bad_arguments(make, message):
 def test_parameter_of_another_model():
     first, second = SFNN([2, 3, 2]), SFNN([2, 3, 2])
     x, y = torch.zeros(1, 2), torch.zeros(1, 2)
-    G4(2).loss(first, PriorProposal(first), x, y)
+    G4(2).loss_and_grads(first, PriorProposal(first), x, y)
     with pytest.raises(ValueError, match="belongs to another model"):
-        G4(2).loss(second, PriorProposal(second), x, y)
+        G4(2).loss_and_grads(second, PriorProposal(second), x, y)
     with pyro.settings.context(module_local_params=True):
         third = SFNN([2, 3, 2])
         assert G4(2).loss(third, PriorProposal(third), x, y) > 0
