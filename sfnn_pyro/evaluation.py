@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfnn_pyro.estimators.checks import check_finite
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.particles import draw_particles, guess_plate_nesting
 from sfnn_pyro.reparam import UnitsReparam, is_bernoulli
@@ -84,7 +85,10 @@ def log_likelihood(
         results.append(total.reshape(stop - start) - math.log(num_particles))
         if on_batch is not None:
             on_batch(stop - start)
-    return torch.cat(results)
+    values = torch.cat(results)
+    if values.isnan().any():
+        check_finite(args)
+    return values
 
 
 def _strategy(site: Any) -> Any:
