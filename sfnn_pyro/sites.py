@@ -36,6 +36,11 @@ def total_log_prob(terms: Sequence[Term]) -> Any:
     return total
 
 
+def _weighted_sum(coefficient: Tensor, log_prob: Tensor) -> Tensor:
+    # Where y is impossible the coefficient is zero, and 0 * -inf would be NaN.
+    return (coefficient * log_prob.masked_fill(log_prob == -torch.inf, 0.0)).sum()
+
+
 @dataclass
 class SiteTerm:
     """The log-probability of one site, reduced to one number per particle and datapoint.
@@ -84,7 +89,7 @@ class SiteTerm:
         units = isinstance(self.fn, BernoulliUnits) and self.fn.event_dim > 0
         if self._log_prob is None and units:
             return self.fn.score(self.value, scale_and_mask(coefficient, self.scale, self.mask))
-        return (coefficient * self.log_prob()).sum()
+        return _weighted_sum(coefficient, self.log_prob())
 
 
 class JoinedTerm:
@@ -114,7 +119,7 @@ class JoinedTerm:
 
     def weighted(self, coefficient: Tensor) -> Tensor:
         """A scalar with the gradient of the sum of coefficient times log-probability."""
-        return (coefficient * self.log_prob()).sum()
+        return _weighted_sum(coefficient, self.log_prob())
 
 
 @dataclass(frozen=True)
