@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import torch
 from pyro.infer import SVI
 
 from benchmarks.network import LEARNING_RATE, MOMENTUM, SIZES, make_batch
 
+NUMBERS = itertools.count()
 
-def make_ours(batch: int, num_particles: int, sizes=SIZES, *, estimator: str = "G3"):
+
+def make_ours(
+    batch: int,
+    num_particles: int,
+    sizes=SIZES,
+    *,
+    estimator: str = "G3",
+    bfloat16: bool = False,
+    particle_chunk: int | None = None,
+    device: str = "cpu",
+) -> Callable[[], float]:
     from sfnn_pyro import estimators
     from sfnn_pyro.guides import PriorProposal
     from sfnn_pyro.models import SFNN
     from sfnn_pyro.optim import JointOptim
 
-    x, y = map(torch.from_numpy, make_batch(batch, sizes))
-    model = SFNN(list(sizes), name=f"{estimator}_{batch}_{num_particles}")
+    x, y = (torch.from_numpy(part).to(device) for part in make_batch(batch, sizes))
+    model = SFNN(list(sizes), name=f"network{next(NUMBERS)}").to(device)
     elbo = getattr(estimators, estimator)(num_particles=num_particles)
+    if particle_chunk is not None:
+        elbo = estimators.Chunked(elbo, particle_chunk)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
     svi = SVI(model, PriorProposal(model), JointOptim(optimizer), elbo)
-    return lambda: svi.step(x, y)
+
+    def step() -> float:
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
+            return svi.step(x, y)
+
+    return step
