@@ -1,0 +1,45 @@
+"""Which experiments there are, and which grids of runs each needs."""
+
+from collections.abc import Sequence
+
+from sfnn_pyro.experiments.grid import Grid, GridError, load_grid
+
+EXPERIMENTS: dict[str, tuple[str, ...]] = {
+    "theorem1": ("theorem1",),
+    "table1": ("table1",),
+    "faces": ("faces",),
+    "table2": ("table2",),
+    "figure1": ("figure1", "table1"),
+    "figure2": ("figure2",),
+    "beyond": ("beyond",),
+    "tfd": ("tfd",),
+}
+"""The grids of each experiment; figures are drawn from the runs of tables."""
+
+OWN_DATA = ("tfd",)
+"""Experiments on data that are not public, left out of ``all``."""
+
+QUICK = {"table1": "table1-quick"}
+"""Grids of ``--quick`` where there are other ones."""
+
+
+def choose(names: Sequence[str], quick: bool = False) -> list[Grid]:
+    """The grids of the experiments named.
+
+    Raises:
+        GridError: no such experiment, or none that is quick.
+
+    Example:
+        >>> [grid.name for grid in choose(["table1"], quick=True)]
+        ['table1-quick']
+    """
+    wanted: list[str] = []
+    for name in names:
+        if name not in (*EXPERIMENTS, "all"):
+            raise GridError(f"no experiment {name!r}: choose of {', '.join(EXPERIMENTS)}, all")
+        every = [one for one in EXPERIMENTS if one not in OWN_DATA]
+        for one in every if name == "all" else [name]:
+            wanted += EXPERIMENTS[one]
+    if quick:
+        wanted = [f"{name}-quick" for name in wanted]
+    return [load_grid(name) for name in dict.fromkeys(wanted)]

@@ -1,0 +1,332 @@
+"""Grids of runs as data: what to train, how to choose a learning rate, what the paper found."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+GRIDS = Path(__file__).parent / "grids"
+LADDER = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""The learning rates of the paper."""
+
+NETWORKS = ("sfnn", "deterministic", "hybrid", "coins", "unit")
+PROPOSALS = ("prior", "recognition", "mixture")
+PRECISIONS = ("float32", "bfloat16")
+
+
+class GridError(ValueError):
+    """A grid that cannot be used; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that determines one training and its evaluation.
+
+    Arguments:
+        data: a name that ``load_dataset`` knows, or ``"coin"`` for Theorem 1.
+        split_by_seed: whether the seed also chooses the split of the data.
+        network: ``"sfnn"``; ``"deterministic"``, ``"hybrid"`` or ``"coins"`` for the paper's
+            networks A, C and D; ``"unit"`` for Theorem 1.
+        hidden: widths of the hidden layers.
+        stochastic: stochastic units in each hidden layer of C and D.
+        estimator: a name in ``ESTIMATORS``.
+        proposal: ``"prior"``, or the learned ``"recognition"`` or ``"mixture"``.
+        particles: M of the training.
+        epochs, rising_epochs, batch_size, momentum, learning_rate, seed: see ``Schedule``.
+        noise: standard deviation of Gaussian noise on the training inputs, anew each epoch.
+        resample: whether the training images are binarised anew in each epoch.
+        train_size: how many training data to use; 0 for all.
+        precision: of the training's matrix products.
+        test_particles: M of the evaluation.
+    """
+
+    data: str = "mnist"
+    split_by_seed: bool = False
+    network: str = "sfnn"
+    hidden: tuple[int, ...] = (200, 200)
+    stochastic: int = 40
+    estimator: str = "g3"
+    proposal: str = "prior"
+    particles: int = 20
+    epochs: int = 50
+    rising_epochs: float = 5.0
+    batch_size: int = 100
+    momentum: float = 0.9
+    learning_rate: float = 0.1
+    seed: int = 0
+    noise: float = 0.0
+    resample: bool = False
+    train_size: int = 0
+    precision: str = "float32"
+    test_particles: int = 100
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("network", NETWORKS),
+            ("proposal", PROPOSALS),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise GridError(
+                    f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}"
+                )
+
+    def changes(self) -> dict[str, Any]:
+        """The values that are not the defaults."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if getattr(self, f.name) != f.default
+        }
+
+    @property
+    def name(self) -> str:
+        """A file name that no other configuration has; a new field with a default keeps it.
+
+        Example:
+            >>> Run(particles=1, learning_rate=0.3).name
+            'mnist-sfnn-g3-M1-r0.3-s0-e6ba0b63'
+        """
+        text = json.dumps(self.changes(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        short = [self.data, self.network, self.estimator, f"M{self.particles}"]
+        return "-".join([*short, f"r{self.learning_rate:g}", f"s{self.seed}", digest])
+
+    @property
+    def cost(self) -> float:
+        """A rough number to sort by; a training with M = 1 is dearer than its arithmetic."""
+        sizes = {"mnist": 50, "mnist-classification": 50, "coin": 0.1, "olivetti": 1, "tfd": 4}
+        count = self.train_size / 1000 or sizes.get(self.data, 1)
+        return self.epochs * count * (6 + self.particles) * sum(self.hidden)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values, fit for JSON."""
+        return {**asdict(self), "hidden": list(self.hidden)}
+
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any]) -> "Run":
+        """Reads what ``to_dict`` wrote; an unknown key or another type is an error.
+
+        Example:
+            >>> Run.from_dict({"particle": 1})
+            Traceback (most recent call last):
+                ...
+            sfnn_pyro.experiments.grid.GridError: unknown key 'particle'; known: data, ...
+        """
+        return Run(**_typed(raw, {f.name: f.type for f in fields(Run)}))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell of a table: a configuration whose learning rate is chosen and which is repeated.
+
+    Arguments:
+        label: of the row.
+        run: the configuration, but for learning rate and seed.
+        rates: learning rates to try, the likeliest first. Of more than one, the best on
+            validation data is chosen, and neighbours are tried while it lies at an end.
+        seeds: how many runs with the chosen rate.
+        evaluate: ``"trained"``, or ``"stochastic"`` for the weights of a deterministic network
+            evaluated with stochastic units (network B).
+        paper: what the paper found, if anything.
+        note: how the row leaves the paper's protocol.
+    """
+
+    label: str
+    run: Run
+    rates: tuple[float, ...] = (0.1, 0.3, 0.03)
+    seeds: int = 3
+    evaluate: str = "trained"
+    paper: str = ""
+    note: str = ""
+
+    def at(self, rate: float, seed: int) -> Run:
+        """One run of this row."""
+        return replace(self.run, learning_rate=rate, seed=seed)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rows of a table.
+
+    Arguments:
+        name: of its file.
+        title: for the report.
+        measure: the number that the table shows, by its name in an evaluation.
+        unit: of the measure.
+        rows: in the order of the table.
+        note: what to say under the table.
+        figure: the name in ``PLOTS`` of what is drawn from its results, if anything.
+    """
+
+    name: str
+    title: str
+    measure: str
+    unit: str
+    rows: tuple[Row, ...]
+    note: str = ""
+    figure: str = ""
+
+
+@dataclass
+class Selection:
+    """What the results at hand say about a row.
+
+    Arguments:
+        tried: by learning rate, the validation measure of seed 0, infinite for a failed run.
+        missing: runs that are still needed to choose the rate.
+        rate: the best so far, or None.
+        results: of the seeds at that rate.
+        repeats: runs at that rate that are still missing.
+    """
+
+    tried: dict[float, float] = field(default_factory=dict)
+    missing: list[Run] = field(default_factory=list)
+    rate: float | None = None
+    results: list[dict[str, Any]] = field(default_factory=list)
+    repeats: list[Run] = field(default_factory=list)
+
+
+def load_grid(name: str, folder: Path = GRIDS) -> Grid:
+    """Reads a grid.
+
+    Raises:
+        GridError: there is none of this name, or it holds an unknown key or a value of another
+            type.
+
+    Example:
+        >>> load_grid("table1").measure
+        'negative_log_likelihood'
+    """
+    path = folder / f"{name}.toml"
+    if not path.is_file():
+        raise GridError(f"no grid {name!r}: choose one of {', '.join(grid_names(folder))}")
+    try:
+        return _grid(name, tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise GridError(f"{path.name}: {error}") from error
+
+
+def grid_names(folder: Path = GRIDS) -> list[str]:
+    """All grids.
+
+    Example:
+        >>> "table2" in grid_names()
+        True
+    """
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def select(row: Row, measure: str, results: Mapping[str, dict[str, Any]]) -> Selection:
+    """Chooses the learning rate of a row on validation data, as far as results allow.
+
+    Arguments:
+        row: the row.
+        measure: lower is better.
+        results: result files by the name of their run.
+    """
+    found = Selection()
+    rates, best = list(row.rates), None
+    for rate in rates:  # which may grow on the way
+        run = row.at(rate, 0)
+        if run.name not in results:
+            found.missing.append(run)
+            continue
+        found.tried[rate] = validation_measure(results[run.name], row.evaluate, measure)
+        best = min(found.tried, key=lambda rate: (found.tried[rate], rate))
+        if len(row.rates) > 1 and len(found.tried) == len(rates):
+            rates += _neighbours(best, rates)
+    if best is not None:
+        found.rate = best
+        repeats = [row.at(best, seed) for seed in range(row.seeds)]
+        found.results = [results[run.name] for run in repeats if run.name in results]
+        if not found.missing:
+            found.repeats = [run for run in repeats if run.name not in results]
+    return found
+
+
+def validation_measure(result: Mapping[str, Any], evaluate: str, measure: str) -> float:
+    """The number that learning rates are compared by; infinite for a failed run."""
+    evaluation = result.get("evaluations", {}).get(evaluate)
+    return float("inf") if evaluation is None else evaluation["validation"][measure]
+
+
+def plan(grids: Iterable[Grid], results: Mapping[str, dict[str, Any]]) -> list[Run]:
+    """The runs that can be made next, in the order that fills the tables soonest.
+
+    First one run for every cell, the cheapest first; then other learning rates; then seeds.
+    """
+    order: dict[str, tuple[int, float, int, Run]] = {}
+    for grid in grids:
+        for row in grid.rows:
+            found = select(row, grid.measure, results)
+            tiers = [
+                (0 if not found.tried and number == 0 else 1, run)
+                for number, run in enumerate(found.missing)
+            ] + [(2, run) for run in found.repeats]
+            for tier, run in tiers:
+                key = (tier, run.cost, len(order), run)
+                order[run.name] = min(order.get(run.name, key), key)
+    return [key[-1] for key in sorted(order.values(), key=lambda key: key[:3])]
+
+
+def _neighbours(best: float, rates: list[float]) -> list[float]:
+    """The next learning rate of the ladder, where the best one lies at an end."""
+    if best not in LADDER:
+        return []
+    position = LADDER.index(best)
+    wanted: list[float] = []
+    if best == min(rates):
+        wanted += LADDER[max(position - 1, 0) : position]
+    if best == max(rates):
+        wanted += LADDER[position + 1 : position + 2]
+    return wanted
+
+
+def _grid(name: str, raw: dict[str, Any]) -> Grid:
+    own = {"title": str, "measure": str, "unit": str, "note": str, "figure": str}
+    rows = raw.pop("row", None)
+    if not isinstance(rows, list) or not rows:
+        raise GridError("holds no [[row]]")
+    head = _typed({key: raw.pop(key) for key in own if key in raw}, own)
+    missing = {"title", "measure", "unit"} - set(head)
+    if missing:
+        raise GridError(f"lacks {', '.join(sorted(missing))}")
+    return Grid(name, rows=tuple(_row({**raw, **row}) for row in rows), **head)
+
+
+def _row(raw: dict[str, Any]) -> Row:
+    run_types = {f.name: f.type for f in fields(Run)}
+    row_types = {f.name: f.type for f in fields(Row) if f.name != "run"}
+    for name in ("learning_rate", "seed"):
+        if name in raw:
+            raise GridError(f"{name!r} is not set but chosen: give 'rates' and 'seeds'")
+    values = _typed(raw, {**run_types, **row_types})
+    if "label" not in values:
+        raise GridError("a [[row]] lacks its label")
+    run = Run(**{key: value for key, value in values.items() if key in run_types})
+    return Row(run=run, **{key: value for key, value in values.items() if key in row_types})
+
+
+def _typed(raw: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a table, after checking their names and types."""
+    values = {}
+    for name, value in raw.items():
+        if name not in known:
+            raise GridError(f"unknown key {name!r}; known: {', '.join(known)}")
+        expected = known[name]
+        if expected is float and type(value) is int:
+            value = float(value)
+        if isinstance(expected, type) and type(value) is expected:
+            values[name] = value
+        elif not isinstance(expected, type) and isinstance(value, list) and value:
+            item = float if name == "rates" else int
+            if any(type(one) not in (item, int) for one in value):
+                raise GridError(f"{name}={value!r}: expected a list of {item.__name__}")
+            values[name] = tuple(item(one) for one in value)
+        else:
+            raise GridError(f"{name}={value!r}: expected {getattr(expected, '__name__', expected)}")
+    return values

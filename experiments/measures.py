@@ -1,0 +1,138 @@
+"""What is measured of a network, during its training and after it."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfnn_pyro.completions import sample_completions
+from sfnn_pyro.data import Dataset, Split
+from sfnn_pyro.estimators import G5
+from sfnn_pyro.evaluation import log_likelihood
+from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.problems import particle_counts, programs
+from sfnn_pyro.experiments.results import pack_bits
+from sfnn_pyro.guides import PriorProposal
+from sfnn_pyro.predictions import (
+    binary_entropy,
+    predictive_mean,
+    squared_error,
+    unit_probabilities,
+)
+
+OnPart = Callable[[float], None]
+
+PROBED = 500
+"""Validation data whose units' randomness is followed over the epochs."""
+
+NORM_EPOCHS = (1, 7, 50)
+NORM_FACTORS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0)
+"""Of Figure 1 (left): epochs, and c in units of 1/M."""
+
+PICTURED = (0, 3, 8, 9, 18, 24, 33, 61, 62, 92)
+"""Rows of the test data in Figure 2."""
+
+
+def evaluations(run: Run, model: Any, data: Dataset, on_part: OnPart) -> dict[str, Any]:
+    """Every measure of every program of a run, on validation and test data."""
+    parts = [
+        (name, program, split)
+        for name, program in programs(run, model).items()
+        for split in ("validation", "test")
+    ]
+    found: dict[str, Any] = {}
+    for number, (name, program, split) in enumerate(parts):
+        torch.manual_seed(run.seed)
+        measured = _measures(program, getattr(data, split), data, run.test_particles)
+        found.setdefault(name, {})[split] = measured
+        on_part((number + 1) / len(parts))
+    return found
+
+
+def figures(run: Run, model: Any, data: Dataset) -> dict[str, Any]:
+    """What Figures 1 (right) and 2 are drawn from; of seed 0 alone."""
+    if run.seed or data.likelihood != "bernoulli" or data.y_shape is None:
+        return {}
+    program = programs(run, model)["trained"]
+    test = data.test
+    torch.manual_seed(run.seed)
+    counts = particle_counts(run.test_particles)
+    curve = [
+        -log_likelihood(program, test.x, test.y, num_particles=count).mean().item()
+        for count in counts
+    ]
+    rows = [row for row in PICTURED if row < len(test)]
+    drawn = sample_completions(program, test.x[rows], 10)
+    return {
+        "particles": {"counts": counts, "negative_log_likelihood": curve},
+        "completions": {
+            "x_shape": list(data.x_shape or ()),
+            "y_shape": list(data.y_shape),
+            "x": pack_bits(test.x[rows]),
+            "y": pack_bits(test.y[rows]),
+            "samples": pack_bits(drawn),
+        },
+    }
+
+
+def randomness(run: Run, model: Any, data: Dataset) -> dict[str, Any]:
+    """How random the units are: mean entropy in bits by layer; of Theorem 1's unit, P(h=1|x)."""
+    if run.network == "deterministic":
+        return {}
+    with torch.random.fork_rng():
+        torch.manual_seed(run.seed)
+        if run.network == "unit":
+            p = unit_probabilities(model, data.train.x[:2])["h1"]
+            return {"probabilities": [round(one, 5) for one in p.flatten().tolist()]}
+        probabilities = unit_probabilities(model, data.validation.x[:PROBED])
+    means = {name: binary_entropy(p).mean().item() for name, p in probabilities.items()}
+    return {"entropy": {name: round(mean, 5) for name, mean in means.items()}}
+
+
+def gradient_norms(run: Run, model: Any, data: Dataset, epoch: int) -> dict[str, Any]:
+    """Figure 1 (left): the norm of the first layer's gradient by c, averaged over a minibatch."""
+    classified = data.likelihood == "categorical"
+    if run.estimator != "g5" or run.seed or not classified or epoch not in NORM_EPOCHS:
+        return {}
+    batch = Split(data.train.x[: run.batch_size], data.train.y[: run.batch_size])
+    norms = [_norm(run, model, batch, factor / run.particles) for factor in NORM_FACTORS]
+    return {"gradient_norm": {"c_times_m": list(NORM_FACTORS), "norm": norms}}
+
+
+def _norm(run: Run, model: Any, batch: Split, c: float) -> float:
+    """Every datapoint's own gradient, of the same particles for every c."""
+    estimator, guide = G5(run.particles, c=c), PriorProposal(model)
+    weight = next(iter(model.parameters()))
+    total = 0.0
+    with torch.random.fork_rng():
+        torch.manual_seed(run.seed)
+        for x, y in zip(batch.x.split(1), batch.y.split(1), strict=True):
+            loss = estimator.differentiable_loss(model, guide, x, y)
+            (grad,) = torch.autograd.grad(loss, weight)
+            total += grad.norm().item()
+    return total / len(batch)
+
+
+def _measures(program: Any, part: Split, data: Dataset, particles: int) -> dict[str, float]:
+    values = log_likelihood(program, part.x, part.y, num_particles=particles)
+    found = {
+        "negative_log_likelihood": -values.mean().item(),
+        "standard_error": _standard_error(values),
+    }
+    if data.likelihood == "bernoulli":
+        return found
+    mean = predictive_mean(program, part.x, num_particles=particles)
+    if data.likelihood == "categorical":
+        wrong = (mean.argmax(-1) != part.y).to(torch.float32)
+        return {**found, "error_percent": 100 * wrong.mean().item()}
+    return {
+        **found,
+        "sum_of_squares": squared_error(values.double(), data.y_size).mean().item(),
+        "sum_of_squares_of_mean": (part.y - mean).square().sum(-1).mean().item(),
+    }
+
+
+def _standard_error(values: Tensor) -> float:
+    return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else 0.0

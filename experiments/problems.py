@@ -1,0 +1,126 @@
+"""What a run trains: its data, network, proposal and estimator."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from sfnn_pyro.data import Dataset, Split, binarise, load_dataset, mnist_grey
+from sfnn_pyro.data.images import halves
+from sfnn_pyro.estimators import ESTIMATORS, Estimator
+from sfnn_pyro.experiments.grid import GridError, Run
+from sfnn_pyro.experiments.theorem1 import Unit, coin_dataset
+from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
+from sfnn_pyro.models import SFNN, HybridSFNN
+from sfnn_pyro.reparam import deterministic
+from sfnn_pyro.training import Schedule, Trainer
+
+EPOCH_SEED = 7_000_003
+
+
+def load_data(run: Run, device: str = "cpu") -> Dataset:
+    """The data of a run, float32 on a device."""
+    if run.data == "coin":
+        return coin_dataset()
+    data = load_dataset(run.data, split_seed=run.seed if run.split_by_seed else 0)
+    train = data.train
+    if run.train_size:
+        train = Split(train.x[: run.train_size], train.y[: run.train_size])
+    parts = (train, data.validation, data.test)
+    train, validation, test = (Split(part.x.to(device), part.y.to(device)) for part in parts)
+    return replace(data, train=train, validation=validation, test=test)
+
+
+def training_data(run: Run, data: Dataset) -> Callable[[int], Split]:
+    """The training data of every epoch, from 0: noisy or binarised anew if the run says so."""
+    grey = mnist_grey()["train"][: len(data.train)] if _resampled(run) else None
+
+    def of_epoch(epoch: int) -> Split:
+        generator = torch.Generator().manual_seed(run.seed * EPOCH_SEED + epoch)
+        x, y = data.train.x, data.train.y
+        if grey is not None:
+            fresh = halves(binarise(grey, generator))
+            x, y = fresh.x.to(x), fresh.y.to(y)
+        if run.noise:
+            x = x + run.noise * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x)
+        return Split(x, y)
+
+    return of_epoch
+
+
+def make_model(run: Run, data: Dataset, device: str = "cpu") -> Any:
+    """The network of a run, initialised from its seed."""
+    sizes = [data.x_size, *run.hidden, data.y_size]
+    with torch.random.fork_rng():
+        torch.manual_seed(run.seed)
+        if run.network == "unit":
+            model: Any = Unit()
+        elif run.network in ("hybrid", "coins"):
+            learned = run.network == "hybrid"
+            model = HybridSFNN(sizes, data.likelihood, stochastic=run.stochastic, learned=learned)
+        else:
+            model = SFNN(sizes, data.likelihood)
+    return model.to(device, torch.float32)
+
+
+def programs(run: Run, model: Any) -> dict[str, Any]:
+    """What is evaluated: the network as trained, and for A also with stochastic units (B)."""
+    if run.network == "deterministic":
+        return {"trained": deterministic(model), "stochastic": model}
+    return {"trained": model}
+
+
+def make_trainer(run: Run, model: Any, data: Dataset) -> Trainer:
+    """The trainer of a run, at its beginning."""
+    program = programs(run, model)["trained"]
+    guide: Any = PriorProposal(program)
+    parameters = list(model.parameters())
+    if run.proposal != "prior":
+        with torch.random.fork_rng():
+            torch.manual_seed(run.seed)
+            recognition = RecognitionNetwork(model).to(data.train.x)
+        parameters += recognition.parameters()
+        guide = (
+            recognition if run.proposal == "recognition" else MixtureProposal(guide, recognition)
+        )
+    return Trainer(
+        model=program,
+        guide=guide,
+        estimator=make_estimator(run),
+        parameters=parameters,
+        train=data.train,
+        validation=data.validation,
+        schedule=Schedule(
+            epochs=run.epochs,
+            learning_rate=run.learning_rate,
+            batch_size=run.batch_size,
+            momentum=run.momentum,
+            rising_epochs=run.rising_epochs,
+            seed=run.seed,
+        ),
+        validation_particles=min(run.particles, 20),
+    )
+
+
+def make_estimator(run: Run) -> Estimator:
+    """The estimator of a run, by name."""
+    if run.estimator not in ESTIMATORS:
+        raise GridError(f"estimator={run.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
+    return ESTIMATORS[run.estimator](num_particles=run.particles)
+
+
+def particle_counts(largest: int) -> list[int]:
+    """The numbers of test particles at which Figure 1 (right) is drawn.
+
+    Example:
+        >>> particle_counts(20)
+        [1, 2, 3, 5, 10, 20]
+    """
+    return [*(count for count in (1, 2, 3, 5, 10, 20, 40, 60) if count < largest), largest]
+
+
+def _resampled(run: Run) -> bool:
+    if run.resample and run.data != "mnist":
+        raise GridError(f"resample of data={run.data!r}: only mnist has grey images to sample")
+    return run.resample

@@ -1,0 +1,67 @@
+"""Result files: one small JSON per run, named by its configuration, written whole or not."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.files import write_text
+
+
+def result_path(folder: Path, run: Run) -> Path:
+    """Where the result of a run lies."""
+    return folder / "runs" / f"{run.name}.json"
+
+
+def write_result(folder: Path, run: Run, result: dict[str, Any]) -> Path:
+    """Writes the result of a run under its configuration's name."""
+    path = result_path(folder, run)
+    entries = {"config": run.to_dict(), **result}.items()
+    lines = [f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in entries]
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    return path
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """All results of a folder by the name of their run; copies from other machines included.
+
+    Raises:
+        ValueError: a file is no result, or not that of the configuration it is named after.
+    """
+    results = {}
+    for path in sorted((folder / "runs").glob("*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            name = Run.from_dict(result["config"]).name
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{path} is no result of this version ({error})") from error
+        if name != path.stem:
+            raise ValueError(f"{path} holds the result of {name}: give it back its name")
+        results[name] = result
+    return results
+
+
+def pack_bits(bits: Tensor) -> dict[str, Any]:
+    """Binary values as text, eight to a byte.
+
+    Example:
+        >>> unpack_bits(pack_bits(torch.eye(3)))
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
+    """
+    packed = np.packbits(bits.to(torch.uint8).cpu().numpy().ravel())
+    return {"shape": list(bits.shape), "bits": base64.b64encode(packed.tobytes()).decode()}
+
+
+def unpack_bits(stored: dict[str, Any]) -> Tensor:
+    """What ``pack_bits`` stored, as float32."""
+    raw = np.frombuffer(base64.b64decode(stored["bits"]), np.uint8)
+    shape = stored["shape"]
+    bits = np.unpackbits(raw, count=int(np.prod(shape)))
+    return torch.from_numpy(bits.astype(np.float32)).reshape(shape)

@@ -1,0 +1,62 @@
+"""Tiny stand-ins for the paper's data, and the least of runs."""
+
+from dataclasses import replace
+
+import torch
+
+from sfnn_pyro.data import Dataset, Split
+from sfnn_pyro.experiments import problems
+from sfnn_pyro.experiments.grid import Grid, Row
+
+LIKELIHOODS = {
+    "mnist": "bernoulli",
+    "mnist-classification": "categorical",
+    "olivetti": "gaussian",
+    "tfd": "gaussian",
+}
+
+
+def tiny_data(name, split_seed=0):
+    """Sixteen, eight and eight datapoints of 28 values, made from the seed."""
+    generator = torch.Generator().manual_seed(split_seed)
+    labels = name == "mnist-classification"
+
+    def split(size):
+        x, y = torch.rand(2, size, 28, generator=generator).round()
+        return Split(x, torch.arange(size) % 10 if labels else y)
+
+    shapes = ((2, 14), None if labels else (2, 14))
+    parts = [split(size) for size in (16, 8, 8)]
+    return Dataset(name, *parts, LIKELIHOODS[name], *shapes, {"split_seed": split_seed})
+
+
+def tiny_grey():
+    return {"train": torch.arange(16 * 56).reshape(16, 4, 14).remainder(255).to(torch.uint8)}
+
+
+def use_tiny_data(monkeypatch):
+    monkeypatch.setattr(
+        problems,
+        "load_dataset",
+        lambda name, split_seed=0: tiny_data(name, split_seed),
+    )
+    monkeypatch.setattr(problems, "mnist_grey", tiny_grey)
+
+
+def tiny(row: Row) -> Row:
+    """The row with a training of two steps."""
+    run = replace(
+        row.run,
+        hidden=(4,) * len(row.run.hidden),
+        stochastic=2,
+        particles=min(row.run.particles, 4),
+        epochs=2,
+        batch_size=8 if row.run.data != "coin" else 500,
+        train_size=0,
+        test_particles=3,
+    )
+    return replace(row, run=run, rates=row.rates[:1], seeds=1)
+
+
+def tiny_grid(grid: Grid) -> Grid:
+    return replace(grid, rows=tuple(tiny(row) for row in grid.rows))

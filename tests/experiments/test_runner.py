@@ -1,0 +1,211 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sfnn_pyro.experiments import runner
+from sfnn_pyro.experiments.grid import Grid, Row, Run
+from sfnn_pyro.experiments.problems import load_data, training_data
+from sfnn_pyro.experiments.report import summarise, write_report
+from sfnn_pyro.experiments.results import read_results, result_path
+from sfnn_pyro.experiments.runner import execute
+from sfnn_pyro.experiments.sweep import sweep
+from sfnn_pyro.interrupts import Interrupted
+from sfnn_pyro.runs import RunError
+from tests.experiments.helpers import use_tiny_data
+
+RUN = Run(hidden=(3, 3), stochastic=1, particles=2, epochs=3, batch_size=8, test_particles=2)
+VARIANTS = [
+    RUN,
+    replace(RUN, network="coins", estimator="g4"),
+    replace(RUN, estimator="g1"),
+    replace(RUN, noise=0.4),
+    replace(RUN, resample=True),
+    replace(RUN, proposal="mixture", estimator="rws"),
+    replace(RUN, data="mnist-classification", estimator="g5"),
+    replace(RUN, data="olivetti", split_by_seed=True, seed=3),
+]
+
+
+@pytest.fixture(autouse=True)
+def tiny_data(monkeypatch):
+    use_tiny_data(monkeypatch)
+
+
+def measured(path):
+    """What a result says, but for what depends on the clock."""
+    result = json.loads(path.read_text())
+    assert result.pop("seconds") >= 0
+    return result
+
+
+@pytest.mark.parametrize("run", VARIANTS, ids=lambda run: run.name)
+def test_an_interrupted_run_ends_with_the_same_result(run, tmp_path):
+    whole = measured(execute(run, tmp_path / "whole"))
+    steps = []
+
+    def stop_at(number):
+        def on_progress(done, note):
+            steps.append(done)
+            if len(steps) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return on_progress
+
+    for number in (1, 2, 2, 2):  # the last in the middle of the measuring
+        steps.clear()
+        with pytest.raises(Interrupted, match="saved and goes on"):
+            execute(run, tmp_path / "parts", on_progress=stop_at(number))
+        assert not result_path(tmp_path / "parts", run).exists()
+    assert measured(execute(run, tmp_path / "parts")) == whole
+
+
+def test_nothing_of_the_work_is_left_beside_the_result(tmp_path):
+    path = execute(RUN, tmp_path)
+    assert path.name == f"{RUN.name}.json"
+    assert [one.name for one in (tmp_path / "runs").iterdir()] == [path.name]
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_result_that_is_there_is_not_made_again(tmp_path):
+    before = execute(RUN, tmp_path).stat().st_mtime_ns
+    assert execute(RUN, tmp_path).stat().st_mtime_ns == before
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(tmp_path):
+    with runner.locked(tmp_path / "work" / RUN.name):
+        with pytest.raises(RunError, match="in use"):
+            execute(RUN, tmp_path)
+        sweep([grid(RUN)], tmp_path)
+    assert not read_results(tmp_path)
+
+
+def test_a_training_that_becomes_infinite_has_a_result_that_says_so(tmp_path):
+    run = replace(RUN, data="olivetti", learning_rate=1e30)
+    found = json.loads(execute(run, tmp_path).read_text())
+    assert "not finite" in found["failure"] and "evaluations" not in found
+    lines = summarise(grid(run), read_results(tmp_path))
+    assert lines[0].cells()[2:4] == ("", "1 diverged")
+
+
+def test_network_b_is_network_a_with_stochastic_units(tmp_path):
+    found = json.loads(execute(replace(RUN, network="deterministic"), tmp_path).read_text())
+    trained, stochastic = (found["evaluations"][name] for name in ("trained", "stochastic"))
+    assert trained["test"] != stochastic["test"]
+
+
+def test_noise_and_images_are_new_in_every_epoch_and_the_same_for_a_seed():
+    for run in (replace(RUN, noise=0.4), replace(RUN, resample=True)):
+        data = load_data(run)
+        first, second, again = (training_data(run, data)(epoch).x for epoch in (0, 1, 0))
+        assert torch.equal(first, again) and not torch.equal(first, second)
+    assert torch.equal(training_data(RUN, data)(0).x, data.train.x)
+
+
+def grid(*runs, **changes):
+    rows = tuple(Row(run.name, run, (run.learning_rate,), 1) for run in runs)
+    return replace(Grid("g", "t", "negative_log_likelihood", "nats", rows), **changes)
+
+
+def test_results_of_two_machines_merge_by_copying(tmp_path):
+    other = replace(RUN, particles=3)
+    here, there = tmp_path / "here", tmp_path / "there"
+    sweep([grid(RUN)], here)
+    sweep([grid(other)], there)
+    shutil.copytree(there / "runs", here / "runs", dirs_exist_ok=True)
+    assert set(read_results(here)) == {RUN.name, other.name}
+    assert [line.mean is not None for line in summarise(grid(RUN, other), read_results(here))] == [
+        True,
+        True,
+    ]
+
+
+def test_a_result_under_another_name_is_refused(tmp_path):
+    path = execute(RUN, tmp_path)
+    path.rename(path.with_name("other.json"))
+    with pytest.raises(ValueError, match=f"holds the result of {RUN.name}"):
+        read_results(tmp_path)
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a.json").write_text('{"config": {"particel": 1}}')
+    with pytest.raises(ValueError, match=r"a\.json is no result .*particel"):
+        read_results(tmp_path)
+
+
+def test_cells_without_runs_are_empty(tmp_path):
+    other = replace(RUN, particles=3)
+    rows = grid(RUN, other)
+    sweep([grid(RUN)], tmp_path)
+    done, empty = (line.cells() for line in summarise(rows, read_results(tmp_path)))
+    assert done[2] and done[3] == "1" and empty[2:5] == ("", "", "")
+    page = write_report([rows], tmp_path)
+    assert "<td></td><td></td><td></td>" in page.read_text()
+    assert f"| {other.name} |  |  |  |" in page.with_suffix(".md").read_text()
+
+
+def test_the_same_results_give_the_same_report(tmp_path):
+    sweep([grid(RUN, figure="figure2")], tmp_path)
+    texts = [write_report([grid(RUN, figure="figure2")], tmp_path).read_bytes() for _ in range(2)]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_refuses_no_workers(workers, tmp_path):
+    with pytest.raises(ValueError, match=f"workers={workers}"):
+        sweep([], tmp_path, workers=workers)
+
+
+CODE = """
+import sys
+from pathlib import Path
+from sfnn_pyro.experiments.grid import Grid, Row, Run
+from sfnn_pyro.experiments.sweep import sweep
+rows = tuple(
+    Row(str(m), Run("digits", hidden=(20,), particles=m, epochs=40, test_particles=5), (0.1,), 1)
+    for m in (1, 2, 3)
+)
+sweep([Grid("g", "t", "negative_log_likelihood", "nats", rows)], Path(sys.argv[1]),
+      workers=int(sys.argv[2]))
+"""
+
+
+def start(folder, workers):
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, str(folder), str(workers)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):
+    process = start(tmp_path, 1)
+    deadline = time.monotonic() + 100
+    while not list((tmp_path / "runs").glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*.json")}
+    assert 1 <= len(first) < 3
+    assert start(tmp_path, 1).wait(200) == 0
+    assert len(read_results(tmp_path)) == 3
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in first.items())
+
+
+@pytest.mark.slow
+def test_parallel_workers_make_the_same_results(tmp_path):
+    assert start(tmp_path / "one", 1).wait(200) == 0
+    assert start(tmp_path / "two", 2).wait(200) == 0
+    pairs = [read_results(tmp_path / name) for name in ("one", "two")]
+    assert [one["evaluations"] for one in pairs[0].values()] == [
+        one["evaluations"] for one in pairs[1].values()
+    ]
