@@ -12,8 +12,8 @@ from sfnn_pyro.data import Split
 from sfnn_pyro.estimators import ESTIMATORS, G3, G4
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.optim import triangular
-from sfnn_pyro.training import NonFiniteError, Schedule, Trainer
+from sfnn_pyro.optim import JointOptim, triangular
+from sfnn_pyro.training import NonFiniteError, Schedule, Trainer, _NonFiniteSites
 
 SCHEDULE = Schedule(epochs=2, batch_size=10, learning_rate=0.05, seed=3)
 
@@ -250,7 +250,7 @@ def test_a_gradient_that_is_not_finite_is_not_taken_either():
         return loss
 
     one.estimator.loss_and_grads = spoiled
-    with pytest.raises(NonFiniteError, match=r"the gradient is not finite at step 1 .* only the gr"):
+    with pytest.raises(NonFiniteError, match=r"the gradient is not finite at step 1 .* only the"):
         list(one.run())
     assert one.parameters[0].grad is None
 
@@ -264,3 +264,26 @@ def test_a_particle_of_no_weight_is_not_at_fault():
     ones = torch.ones(5, 1)
     loss = G4(200).loss(network, PriorProposal(network), ones, ones)
     assert loss == pytest.approx(5 * math.log(2), abs=2)
+
+
+def test_the_joint_optimizer_saves_its_state_and_refuses_what_it_does_not_hold():
+    a, b = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optim = JointOptim(torch.optim.SGD([a], lr=0.5, momentum=0.5))
+    a.grad = torch.ones(2)
+    optim([a])
+    assert a.tolist() == [0.5, 0.5] and a.grad is None
+    again = JointOptim(torch.optim.SGD([a], lr=0.5, momentum=0.5))
+    again.set_state(optim.get_state())
+    a.grad = torch.ones(2)
+    again([a])
+    assert a.tolist() == [-0.25, -0.25]  # the momentum went on
+    with pytest.raises(ValueError, match=r"shape \(2,\) that the optimizer does not hold"):
+        optim([b])
+
+
+def test_a_site_outside_the_data_plate_is_at_fault_for_the_whole_minibatch():
+    with _NonFiniteSites(3) as found:
+        pyro.sample("z", dist.Normal(math.nan, 1.0, validate_args=False), obs=torch.ones(()))
+        with pyro.plate("data", 3):
+            pyro.sample("h", dist.Bernoulli(0.5))
+    assert {name: bad.tolist() for name, bad in found.sites.items()} == {"z": [True] * 3}
