@@ -19,9 +19,6 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
 OWN_DATA = ("tfd",)
 """Experiments on data that are not public, left out of ``all``."""
 
-QUICK = {"table1": "table1-quick"}
-"""Grids of ``--quick`` where there are other ones."""
-
 
 def choose(names: Sequence[str], quick: bool = False) -> list[Grid]:
     """The grids of the experiments named.
