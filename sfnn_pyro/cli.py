@@ -18,6 +18,7 @@ from sfnn_pyro.completions import draw_completions, sample_completions
 from sfnn_pyro.data import DATASET_NAMES, Dataset, download, load_dataset
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.evaluation import log_likelihood
+from sfnn_pyro.experiments.cli import reproduce
 from sfnn_pyro.files import save_figure, write_text
 from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.models import SFNN
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: list, download.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.command()(reproduce)
 console = Console()
 INTERRUPTED = 130
 
