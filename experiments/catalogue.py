@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sfnn_pyro.experiments.grid import Grid, GridError, load_grid
+from sfnn_pyro.experiments.grid import Grid, GridError, grid_names, load_grid
 
 EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "theorem1": ("theorem1",),
@@ -34,9 +34,9 @@ def choose(names: Sequence[str], quick: bool = False) -> list[Grid]:
     for name in names:
         if name not in (*EXPERIMENTS, "all"):
             raise GridError(f"no experiment {name!r}: choose of {', '.join(EXPERIMENTS)}, all")
-        every = [one for one in EXPERIMENTS if one not in OWN_DATA]
-        for one in every if name == "all" else [name]:
-            wanted += EXPERIMENTS[one]
-    if quick:
-        wanted = [f"{name}-quick" for name in wanted]
+        for one in EXPERIMENTS if name == "all" else [name]:
+            if name == one or one not in OWN_DATA:
+                wanted += [f"{grid}-quick" if quick else grid for grid in EXPERIMENTS[one]]
+    if "all" in names:
+        wanted = [name for name in wanted if name in grid_names()]
     return [load_grid(name) for name in dict.fromkeys(wanted)]

@@ -1,5 +1,6 @@
 """``sfnn reproduce``: the paper's tables and figures, run and reported."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from sfnn_pyro.experiments.catalogue import EXPERIMENTS, choose
 from sfnn_pyro.experiments.grid import plan
-from sfnn_pyro.experiments.report import write_report
+from sfnn_pyro.experiments.report import has_results, write_report
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.experiments.sweep import sweep
 from sfnn_pyro.memory import keep_pages
@@ -24,7 +25,10 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder of results; a sweep goes on in it.")] = Path(
         "reproduction"
     ),
-    workers: Annotated[int, typer.Option(help="Processes, of one thread each if several.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes; 1, and with --quick one per core, unless given."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs that come next, and leave.")
@@ -44,7 +48,12 @@ def reproduce(
         return
     if not report_only:
         keep_pages()
+        if workers is None:
+            workers = os.cpu_count() or 1 if quick else 1
         sweep(grids, out, workers=workers, device=device, console=console)
+    results = read_results(out)
+    begun = [grid for grid in choose(["all"], quick) if has_results(grid, results)]
+    grids = list({grid.name: grid for grid in [*grids, *begun]}.values())
     page = write_report(grids, out, quick=quick)
     console.print(page.with_suffix(".md").read_text(encoding="utf-8"), markup=False)
     console.print(f"Wrote {page}", soft_wrap=True)

@@ -47,22 +47,21 @@ def theorem1(grid: Grid, results: Results) -> Drawn:
 
 
 def entropy(grid: Grid, results: Results) -> Drawn:
-    """Mean entropy of the units of each layer over the epochs, of every row that has any."""
+    """Mean entropy of the units of each layer over the epochs, of every fully stochastic row."""
     found = [(row, some[0]) for row in grid.rows if (some := _results(row, grid, results))]
-    found = [(row, result) for row, result in found if _probed(result, "entropy")[0]]
-    learned = [pair for pair in found if pair[0].run.network != "coins"]
-    if not learned:
+    shown = [pair for pair in found if pair[0].run.network == "sfnn"]
+    if not shown:
         return {}
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(8.2, 3.6), layout="constrained")
     axes = figure.subplots()
-    for number, (row, result) in enumerate(learned):
+    for number, (row, result) in enumerate(shown):
         epochs, values = _probed(result, "entropy")
         for name, style in zip(sorted(values[0]), ("-", "--", ":"), strict=False):
             line = [value[name] for value in values]
             label = f"{row.label}: {name}"
             axes.plot(epochs, line, style, color=f"C{number}", lw=1.2, label=label)
     axes.set(xlabel="epoch", ylabel="mean entropy of a hidden unit, bits", ylim=(0, 1))
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return {f"{grid.name}-entropy": figure}
 
 

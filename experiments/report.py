@@ -102,6 +102,11 @@ def summarise(grid: Grid, results: Mapping[str, dict[str, Any]]) -> list[Line]:
     return lines
 
 
+def has_results(grid: Grid, results: Mapping[str, dict[str, Any]]) -> bool:
+    """Whether any run of a grid has a result."""
+    return any(select(row, grid.measure, results).tried for row in grid.rows)
+
+
 def write_report(grids: Sequence[Grid], folder: Path, *, quick: bool = False) -> Path:
     """Writes one self-contained HTML page, a Markdown file and the figures as PNG.
 

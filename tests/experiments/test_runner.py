@@ -7,11 +7,12 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from sfnn_pyro.experiments import runner
-from sfnn_pyro.experiments.grid import Grid, Row, Run
+from sfnn_pyro.experiments.grid import Grid, Row, Run, load_grid
 from sfnn_pyro.experiments.problems import load_data, training_data
 from sfnn_pyro.experiments.report import summarise, write_report
 from sfnn_pyro.experiments.results import read_results, result_path
@@ -19,7 +20,8 @@ from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.experiments.sweep import sweep
 from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
-from tests.experiments.helpers import use_tiny_data
+from tests.data.made_up import tfd
+from tests.experiments.helpers import tiny, use_tiny_data
 
 RUN = Run(hidden=(3, 3), stochastic=1, particles=2, epochs=3, batch_size=8, test_particles=2)
 VARIANTS = [
@@ -209,3 +211,17 @@ def test_parallel_workers_make_the_same_results(tmp_path):
     assert [one["evaluations"] for one in pairs[0].values()] == [
         one["evaluations"] for one in pairs[1].values()
     ]
+
+
+def test_the_toronto_faces_from_a_file_of_their_structure(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 48, 48))
+    contents = tfd(images, [0] * 40, np.repeat(np.arange(4), 10))
+    (tmp_path / "TFD_48x48.mat").write_bytes(contents)
+    monkeypatch.setenv("SFNN_DATA", str(tmp_path))
+    row = tiny(load_grid("tfd").rows[1])
+    found = json.loads(execute(row.at(0.001, 0), tmp_path).read_text())
+    measured = found["evaluations"]["trained"]["test"]
+    assert 0 < measured["sum_of_squares"] < 2304
+    assert found["provenance"]["source"] == "TFD_48x48.mat"
