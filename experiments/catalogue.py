@@ -9,7 +9,7 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "table1": ("table1",),
     "faces": ("faces",),
     "table2": ("table2",),
-    "figure1": ("figure1", "table1"),
+    "figure1": ("figure1",),
     "figure2": ("figure2",),
     "beyond": ("beyond",),
     "tfd": ("tfd",),

@@ -1,20 +1,20 @@
 """What is measured of a network, during its training and after it."""
 
 import math
+import statistics
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sfnn_pyro.bench import gradient_norm_by_constant
 from sfnn_pyro.completions import sample_completions
 from sfnn_pyro.data import Dataset, Split
-from sfnn_pyro.estimators import G5
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.experiments.problems import particle_counts, programs
 from sfnn_pyro.experiments.results import pack_bits
-from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.predictions import (
     binary_entropy,
     predictive_mean,
@@ -92,27 +92,21 @@ def randomness(run: Run, model: Any, data: Dataset) -> dict[str, Any]:
 
 
 def gradient_norms(run: Run, model: Any, data: Dataset, epoch: int) -> dict[str, Any]:
-    """Figure 1 (left): the norm of the first layer's gradient by c, averaged over a minibatch."""
+    """Figure 1 (left): the norm of the first layer's gradient by c, a mean over datapoints."""
     classified = data.likelihood == "categorical"
     if run.estimator != "g5" or run.seed or not classified or epoch not in NORM_EPOCHS:
         return {}
-    batch = Split(data.train.x[: run.batch_size], data.train.y[: run.batch_size])
-    norms = [_norm(run, model, batch, factor / run.particles) for factor in NORM_FACTORS]
-    return {"gradient_norm": {"c_times_m": list(NORM_FACTORS), "norm": norms}}
-
-
-def _norm(run: Run, model: Any, batch: Split, c: float) -> float:
-    """Every datapoint's own gradient, of the same particles for every c."""
-    estimator, guide = G5(run.particles, c=c), PriorProposal(model)
-    weight = next(iter(model.parameters()))
-    total = 0.0
+    x, y = (part[: run.batch_size].split(1) for part in (data.train.x, data.train.y))
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
-        for x, y in zip(batch.x.split(1), batch.y.split(1), strict=True):
-            loss = estimator.differentiable_loss(model, guide, x, y)
-            (grad,) = torch.autograd.grad(loss, weight)
-            total += grad.norm().item()
-    return total / len(batch)
+        norms = [
+            gradient_norm_by_constant(
+                model, pair, NORM_FACTORS, num_particles=run.particles, repetitions=1
+            )
+            for pair in zip(x, y, strict=True)
+        ]
+    mean = [statistics.fmean(column) for column in zip(*norms, strict=True)]
+    return {"gradient_norm": {"c_times_m": list(NORM_FACTORS), "norm": mean}}
 
 
 def _measures(program: Any, part: Split, data: Dataset, particles: int) -> dict[str, float]:
