@@ -44,6 +44,8 @@ class JointOptim(PyroOptim):
                     "does not hold: construct it over the parameters of model and guide"
                 )
         self.optimizer.step()
+        # An autocast entered around many steps keeps the first step's half-precision weights.
+        torch.clear_autocast_cache()
         self.optimizer.zero_grad(set_to_none=True)
 
     def get_state(self) -> dict:

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from pyro.infer import SVI
 
 from sfnn_pyro.estimators import G3, G4, G5
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
+from sfnn_pyro.optim import JointOptim
 from sfnn_pyro.particles import draw_particles
 from tests.enumeration import Forced
 
@@ -58,3 +60,15 @@ def test_units_are_bfloat16_and_weights_float32(problem):
         assert term.value.dtype == torch.bfloat16
         assert term.fn.probs.dtype == torch.float32
         assert set(term.value.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_an_autocast_around_many_steps_sees_every_update(problem):
+    model, x, y = problem
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    svi = SVI(model, PriorProposal(model), JointOptim(optimizer), G3(5))
+    with autocast():
+        svi.step(x, y)
+        inside = torch.nn.functional.linear(x, model.layers[0].weight)
+    with autocast():
+        outside = torch.nn.functional.linear(x, model.layers[0].weight)
+    assert torch.equal(inside, outside)
