@@ -44,7 +44,7 @@ def reproduce(
     grids = choose(["all"] if report_only else what, quick)
     if dry_run:
         for run in plan(grids, read_results(out)):
-            console.print(run.name)
+            print(run.name)
         return
     if not report_only:
         keep_pages()
@@ -55,5 +55,5 @@ def reproduce(
     begun = [grid for grid in choose(["all"], quick) if has_results(grid, results)]
     grids = list({grid.name: grid for grid in [*grids, *begun]}.values())
     page = write_report(grids, out, quick=quick)
-    console.print(page.with_suffix(".md").read_text(encoding="utf-8"), markup=False)
-    console.print(f"Wrote {page}", soft_wrap=True)
+    print(page.with_suffix(".md").read_text(encoding="utf-8"))
+    print(f"Wrote {page}")

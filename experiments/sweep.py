@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sfnn_pyro.experiments.grid import Grid, Run, plan
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.experiments.runner import OnProgress, execute
+from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
 
 
@@ -94,7 +95,10 @@ def _together(
 
 def _worker(run: Run, folder: Path, device: str) -> tuple[Run, bool]:
     torch.set_num_threads(1)
-    return _execute(run, folder, device, lambda done, note: None)
+    try:
+        return _execute(run, folder, device, lambda done, note: None)
+    except Interrupted:  # saved; the signal came to the parent too
+        return run, True
 
 
 def _execute(run: Run, folder: Path, device: str, on_progress: OnProgress) -> tuple[Run, bool]:

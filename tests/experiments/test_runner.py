@@ -15,7 +15,7 @@ from sfnn_pyro.experiments import runner
 from sfnn_pyro.experiments.grid import Grid, Row, Run, load_grid
 from sfnn_pyro.experiments.problems import load_data, training_data
 from sfnn_pyro.experiments.report import summarise, write_report
-from sfnn_pyro.experiments.results import read_results, result_path
+from sfnn_pyro.experiments.results import read_results, result_path, unpack_bits
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.experiments.sweep import sweep
 from sfnn_pyro.interrupts import Interrupted
@@ -225,3 +225,11 @@ def test_the_toronto_faces_from_a_file_of_their_structure(tmp_path, monkeypatch)
     measured = found["evaluations"]["trained"]["test"]
     assert 0 < measured["sum_of_squares"] < 2304
     assert found["provenance"]["source"] == "TFD_48x48.mat"
+
+
+def test_completions_of_a_deterministic_network_are_samples(tmp_path):
+    run = replace(RUN, network="deterministic")
+    stored = json.loads(execute(run, tmp_path).read_text())["completions"]["samples"]
+    samples = unpack_bits(stored)  # (10, B, dy), at the start of learning close to coins
+    assert 0.2 < samples.mean() < 0.8
+    assert not torch.equal(samples[0], samples[1])
