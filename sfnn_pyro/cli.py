@@ -21,6 +21,7 @@ from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.experiments.cli import reproduce
 from sfnn_pyro.files import save_figure, write_text
 from sfnn_pyro.interrupts import Interrupted
+from sfnn_pyro.memory import keep_pages
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import NETWORKS, RunConfig, RunError, load_model, machine, read_config
 from sfnn_pyro.training import Schedule, Trainer, TrainingError
@@ -197,6 +198,7 @@ def data_download(
 
 def main() -> None:
     """Runs the command line; an error is one line on standard error and a nonzero exit code."""
+    keep_pages()
     try:
         code = app(standalone_mode=False)
     except Interrupted as error:
@@ -307,7 +309,6 @@ def _complete(run: Path, picture: Path, rows: int, samples: int, seed: int) -> N
         completions,
         x_shape=data.x_shape,
         y_shape=data.y_shape,
-        title="original, input, completions",
     )
     save_figure(figure, picture)
 
