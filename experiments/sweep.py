@@ -69,7 +69,8 @@ def sweep(
                 taken |= {run.name} if skipped else set()
                 progress.update(whole, completed=done, note=run.name)
                 if not console.is_terminal:  # a log, where no bar is drawn
-                    console.print(f"{done}: {run.name}", soft_wrap=True)
+                    left = ", left to another process" if skipped else ""
+                    console.print(f"{done}: {run.name}{left}", soft_wrap=True)
         progress.update(whole, total=done, completed=done, note="nothing left to run")
 
 
