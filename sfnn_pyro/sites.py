@@ -85,9 +85,7 @@ class SiteTerm:
         Arguments:
             coefficient: ``(M, *batch)``, constant.
         """
-        # The kernel sums over the last dimension: it takes layers of units, not single ones.
-        units = isinstance(self.fn, BernoulliUnits) and self.fn.event_dim > 0
-        if self._log_prob is None and units:
+        if self._log_prob is None and isinstance(self.fn, BernoulliUnits):
             return self.fn.score(self.value, scale_and_mask(coefficient, self.scale, self.mask))
         return _weighted_sum(coefficient, self.log_prob())
 
