@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from sfnn_pyro import random_bits
 
@@ -64,29 +65,32 @@ class _LogProb(Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
-        confidence = logits.abs().sigmoid_()
-        ctx.save_for_backward(logits, value, confidence)
+        probs = logits.sigmoid()
         # In place: a fresh megabyte costs more than the arithmetic on it.
+        confidence = (probs - 0.5).abs_().add_(0.5)  # sigmoid(|logits|)
         loss = logits.clamp(min=0)
-        ctx.wider = value.dim() <= logits.dim() and value.shape == logits.shape[-value.dim() :]
-        if ctx.wider:
+        wider = value.dim() <= logits.dim() and value.shape == logits.shape[-value.dim() :]
+        if wider:
             loss.addcmul_(logits, value, value=-1)
         else:
             loss = loss - logits * value
+        to_logits, to_value = ctx.needs_input_grad
+        # The gradient while the numbers are in the cache; the backward pass only weights it.
+        pull = torch.sub(value, probs, out=probs if wider else None) if to_logits else None
+        ctx.save_for_backward(pull, logits if to_value else None)
+        ctx.shapes = logits.shape, value.shape
         return _sum_log(confidence) - loss.sum(-1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        logits, value, confidence = ctx.saved_tensors
+        pull, logits = ctx.saved_tensors
+        of_logits, of_value = ctx.shapes
         grad = grad.unsqueeze(-1)
-        to_logits = to_value = None
-        if ctx.needs_input_grad[0]:
-            pull = (confidence - 0.5).copysign_(logits)  # sigmoid(logits) - 1/2
-            pull = torch.sub(value - 0.5, pull, out=pull if ctx.wider else None)
-            to_logits = pull.mul_(grad).sum_to_size(logits.shape)
-        if ctx.needs_input_grad[1]:
-            to_value = (grad * logits).sum_to_size(value.shape)
-        return to_logits, to_value
+        return (
+            None if pull is None else (pull * grad).sum_to_size(of_logits),
+            None if logits is None else (grad * logits).sum_to_size(of_value),
+        )
 
 
 def log_prob(logits: Tensor, value: Tensor, event_dim: int) -> Tensor:

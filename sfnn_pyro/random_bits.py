@@ -1,7 +1,8 @@
 """Bernoulli draws from sixteen random bits each, without rounding their probabilities.
 
 PyTorch's generator makes one 32-bit number after another on a CPU, for ``torch.rand`` one per
-draw; here a 64-bit number serves four. With u uniform on 0..65535 and T = 65536 p,
+draw. Here it makes a seed, and a 64-bit number of NumPy's SFC64 serves four draws: the stream
+still belongs to ``torch.manual_seed``. With u uniform on 0..65535 and T = 65536 p,
 
 - u from 1 to 65535 decides: a one if u <= T, which happens floor(T) times in 65536;
 - u = 0, once in 65536 draws, asks further bits: a one with the probability that is left,
@@ -10,6 +11,7 @@ draw; here a 64-bit number serves four. With u uniform on 0..65535 and T = 65536
 Together that is p exactly, up to the resolution of ``torch.rand`` in the second case.
 """
 
+import numpy as np
 import torch
 from torch import Size, Tensor
 
@@ -35,8 +37,9 @@ def draw(probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
     if shape.numel() <= SMALL:
         return torch.rand(shape, dtype=torch.float32).lt_(probs).to(dtype)
     columns = -(-shape.numel() // ROWS)
-    words = torch.empty(columns * ROWS // 4, dtype=torch.int64).random_(-(2**63), None)
-    return from_bits(words.view(torch.int16), probs, shape, dtype)
+    seed = torch.empty((), dtype=torch.int64).random_().item()
+    words = np.random.SFC64(seed).random_raw(columns * ROWS // 4)
+    return from_bits(torch.from_numpy(words.view(np.int16)), probs, shape, dtype)
 
 
 def from_bits(bits: Tensor, probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
@@ -54,11 +57,18 @@ def from_bits(bits: Tensor, probs: Tensor, shape: Size, dtype: torch.dtype) -> T
     ones = torch.le(uniform, probs, out=out)
     undecided = _undecided(bits, shape.numel())
     if len(undecided):
-        where = torch.unravel_index(undecided, shape)
-        scaled = probs.expand(shape)[where] * 65536
-        left = scaled - scaled.floor().clamp(max=65535)
-        ones[where] = torch.rand(len(undecided), dtype=torch.float32).lt_(left).to(dtype)
+        scaled = _at(undecided, probs, shape) * 65536
+        left = scaled - scaled.floor().clamp_(max=65535)
+        decided = torch.rand(len(undecided), dtype=torch.float32).lt_(left)
+        ones.view(-1)[undecided] = decided.to(dtype)
     return ones
+
+
+def _at(positions: Tensor, probs: Tensor, shape: Size) -> Tensor:
+    """The probabilities of some draws, by their positions in the flat draw."""
+    if probs.is_contiguous() and probs.shape == shape[len(shape) - probs.dim() :]:
+        return probs.view(-1)[positions % probs.numel()]
+    return probs.expand(shape)[torch.unravel_index(positions, shape)]
 
 
 def _undecided(bits: Tensor, count: int) -> Tensor:
