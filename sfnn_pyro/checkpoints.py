@@ -4,13 +4,15 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 from sfnn_pyro.data import Dataset
+from sfnn_pyro.distributed import DistributedTrainer, Ranks
 from sfnn_pyro.files import WriteError, read_sealed, remove_leftovers, write_sealed, write_text
 from sfnn_pyro.interrupts import Interrupted, Request, interruptible
 from sfnn_pyro.models import SFNN
@@ -26,7 +28,15 @@ from sfnn_pyro.runs import (
 from sfnn_pyro.training import NonFiniteError, Trainer
 
 CHECKPOINT_KIND = "checkpoint 1"
-WRITTEN = ("config.json", "history.csv", "failure.json", "checkpoint.pt", "best.pt", "model.pt")
+WRITTEN = (
+    "config.json",
+    "ranks.json",
+    "history.csv",
+    "failure.json",
+    "checkpoint.pt",
+    "best.pt",
+    "model.pt",
+)
 
 OnStep = Callable[[Trainer, float], None]
 
@@ -37,6 +47,9 @@ def train_run(
     *,
     checkpoint_minutes: float = 5.0,
     on_step: OnStep | None = None,
+    device: str = "cpu",
+    ranks: Ranks | None = None,
+    split: str = "data",
 ) -> tuple[SFNN, Dataset]:
     """Trains in a run folder, from its checkpoint if it holds one, until its ``model.pt`` exists.
 
@@ -49,6 +62,11 @@ def train_run(
         folder: the run folder; made if needed, and locked against other processes.
         checkpoint_minutes: the longest time between checkpoints; 0 for one after every step.
         on_step: called after every step with the trainer and the step's mean log-likelihood.
+        device: where to compute; no part of the configuration.
+        ranks: of several processes that train together and all call this; only the first of them
+            writes, and only it must see the folder.
+        split: what the processes divide, ``"data"`` or ``"particles"``: see
+            ``DistributedTrainer``.
 
     Returns:
         The trained model and its data.
@@ -71,14 +89,20 @@ def train_run(
     """
     if not checkpoint_minutes >= 0:
         raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
-    data = config.load_data()
-    model = config.make_model(data)
-    with interruptible() as request, locked(folder):
-        _check_same(config, folder)
-        if (folder / "model.pt").exists():
-            model, _, data = load_model(folder)
+    ranks = ranks or Ranks()
+    data = config.load_data().to(device)
+    model = config.make_model(data).to(device)
+    with interruptible() as request, locked(folder) if ranks.first else nullcontext():
+        if ranks.first:
+            _check_same(config, folder)
+        if ranks.of_first((folder / "model.pt").exists()):
+            state = load_model(folder)[0].state_dict() if ranks.first else None
+            model.load_state_dict(ranks.of_first(state))
         else:
-            keeper = _Keeper(config, folder, data, model, config.make_trainer(model, data))
+            trainer = config.make_trainer(model, data)
+            if not ranks.alone:
+                trainer = DistributedTrainer.of(trainer, ranks, split)
+            keeper = _Keeper(config, folder, data, model, trainer, ranks)
             keeper.run(request, checkpoint_minutes * 60, on_step)
     return model, data
 
@@ -124,6 +148,8 @@ class _Keeper:
     data: Dataset
     model: SFNN
     trainer: Trainer
+    ranks: Ranks
+    _recorded: int | None = None
 
     def run(self, request: Request, seconds: float, on_step: OnStep | None) -> None:
         self._begin()
@@ -132,41 +158,72 @@ class _Keeper:
         def after_step(mean: float) -> None:
             nonlocal saved
             self._claim()
+            self._record_ranks()
             if on_step is not None:
                 on_step(self.trainer, mean)
-            request.check()
-            if time.monotonic() - saved >= seconds:
+            if self._agreed(request, time.monotonic() - saved >= seconds):
                 self._save()
                 saved = time.monotonic()
 
-        try:
-            for _ in self.trainer.run(after_step, lambda count: request.check()):
-                self._after_epoch()
+        def within_validation(count: int) -> None:
+            if self.ranks.alone:  # ranks may be at different places
                 request.check()
+
+        try:
+            for _ in self.trainer.run(after_step, within_validation):
+                self._after_epoch()
+                self._agreed(request, False)
         except Interrupted as error:
             self._save()
             raise Interrupted(error.number, f"{error}: {self._where()}") from None
         except NonFiniteError as error:
             self._save()
-            write_text(self.folder / "failure.json", json.dumps(error.report, indent=2) + "\n")
+            if self.ranks.first:
+                text = json.dumps(error.report, indent=2) + "\n"
+                write_text(self.folder / "failure.json", text)
             raise
         self._finish()
 
+    def _agreed(self, request: Request, due: bool) -> bool:
+        """Whether to save now: all ranks stop, and all save, after the same step."""
+        number, save = self.ranks.most([request.number or 0, due])
+        if number:
+            raise Interrupted(int(number))
+        return bool(save)
+
     def _begin(self) -> None:
-        for name in WRITTEN:
-            remove_leftovers(self.folder / name)
-        (self.folder / "failure.json").unlink(missing_ok=True)
         path = self.folder / "checkpoint.pt"
-        if path.exists():
-            self._load(path)
+        contents = None
+        if self.ranks.first:
+            for name in WRITTEN:
+                remove_leftovers(self.folder / name)
+            (self.folder / "failure.json").unlink(missing_ok=True)
+            if path.exists():
+                contents = read_sealed(path, CHECKPOINT_KIND)
+        contents = self.ranks.of_first(contents)
+        if contents is not None:
+            self._load(contents, path)
+        self._recorded = self.trainer.steps
 
     def _claim(self) -> None:
         """Says what the folder is for, once there is a step to keep: a false start leaves none."""
+        if not self.ranks.first:
+            return
         if not (self.folder / "config.json").exists():
             write_text(self.folder / "config.json", self.config.to_json())
 
-    def _load(self, path: Path) -> None:
-        contents = read_sealed(path, CHECKPOINT_KIND)
+    def _record_ranks(self) -> None:
+        """Adds a line for this start of the training: from which step, by which ranks."""
+        if self.ranks.alone or not self.ranks.first or self._recorded is None:
+            return
+        path, began = self.folder / "ranks.json", self._recorded
+        starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        start = {"from_step": began, **self.trainer.ranks_record()}  # type: ignore[attr-defined]
+        lines = ",\n".join(f" {json.dumps(one)}" for one in [*starts, start])
+        write_text(path, f"[\n{lines}\n]\n")
+        self._recorded = None
+
+    def _load(self, contents: dict[str, Any], path: Path) -> None:
         try:
             if RunConfig.from_json(contents["config"]) != self.config:
                 raise RunError(f"{path} belongs to another configuration: give another folder")
@@ -183,9 +240,12 @@ class _Keeper:
             "provenance": dict(self.data.provenance),
             "trainer": self.trainer.state_dict(),
         }
-        write_sealed(self.folder / "checkpoint.pt", CHECKPOINT_KIND, contents)
+        if self.ranks.first:
+            write_sealed(self.folder / "checkpoint.pt", CHECKPOINT_KIND, contents)
 
     def _after_epoch(self) -> None:
+        if not self.ranks.first:
+            return
         history = self.trainer.history
         write_history(history, self.folder / "history.csv")
         values = [epoch.validation_log_likelihood for epoch in history]
@@ -194,6 +254,8 @@ class _Keeper:
             save_model(self.model, self.config, self.data, self.folder / "best.pt")
 
     def _finish(self) -> None:
+        if not self.ranks.first:
+            return
         write_history(self.trainer.history, self.folder / "history.csv")
         save_model(self.model, self.config, self.data, self.folder / "model.pt")
         (self.folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -16,6 +17,7 @@ from rich.table import Table
 from sfnn_pyro.checkpoints import train_run
 from sfnn_pyro.completions import draw_completions, sample_completions
 from sfnn_pyro.data import DATASET_NAMES, Dataset, download, load_dataset
+from sfnn_pyro.distributed import SPLITS, Ranks, joined, launched, own_device
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.experiments.cli import reproduce
@@ -99,19 +101,26 @@ def train(
     checkpoint_minutes: Annotated[
         float, typer.Option(help="Between checkpoints; 0 for one after every step.")
     ] = 5.0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    split: Annotated[
+        str, typer.Option(help=f"What several processes divide: {' or '.join(SPLITS)}.")
+    ] = "data",
 ) -> None:
     """Train a network and write the run's folder.
 
-    Ctrl-C saves and leaves; --resume goes on from there, and from any other end.
+    Ctrl-C saves and leaves; --resume goes on from there, and from any other end. On several
+    processes: torchrun --nproc-per-node 2 -m sfnn_pyro train ...; started again by the same
+    command, they go on.
     """
     if (out is None) == (resume is None):
         raise ValueError("give --out for a new run, or --resume to go on with one")
     if resume is not None:
-        _refuse_others(context, {"resume", "checkpoint_minutes"})
+        _refuse_others(context, {"resume", "checkpoint_minutes", "device", "split"})
         config, folder = read_config(resume), resume
     else:
         assert out is not None
-        _refuse_occupied(out)
+        if not launched():
+            _refuse_occupied(out)
         folder = out
         config = RunConfig(
             data=data,
@@ -127,8 +136,10 @@ def train(
                 seed=seed,
             ),
         )
-    _train(config, folder, checkpoint_minutes)
-    print(f"Complete: {folder}. Next: sfnn evaluate {folder}; sfnn complete {folder}")
+    with joined() as ranks:
+        _train(config, folder, checkpoint_minutes, own_device(device), ranks, split)
+    if ranks.first:
+        print(f"Complete: {folder}. Next: sfnn evaluate {folder}; sfnn complete {folder}")
 
 
 @app.command()
@@ -219,7 +230,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
-    print(f"sfnn: {message}", file=sys.stderr)
+    who = f"rank {os.environ['RANK']}: " if launched() else ""
+    print(f"sfnn: {who}{message}", file=sys.stderr)
     _leave(code)
 
 
@@ -260,16 +272,30 @@ def _refuse_occupied(folder: Path) -> None:
 
 
 def _train(
-    config: RunConfig, folder: Path, checkpoint_minutes: float = 5.0
+    config: RunConfig,
+    folder: Path,
+    checkpoint_minutes: float = 5.0,
+    device: str = "cpu",
+    ranks: Ranks | None = None,
+    split: str = "data",
 ) -> tuple[SFNN, Dataset]:
-    with _progress("{task.fields[note]}") as progress:
+    ranks = ranks or Ranks()
+    with _progress("{task.fields[note]}", disable=not ranks.first) as progress:
         task = progress.add_task("train", total=1.0, note="")
 
         def on_step(trainer: Trainer, mean: float) -> None:
             note = f"{mean:8.2f} nats, rate {trainer.learning_rate:.3g}"
             progress.update(task, completed=trainer.progress, note=note)
 
-        result = train_run(config, folder, checkpoint_minutes=checkpoint_minutes, on_step=on_step)
+        result = train_run(
+            config,
+            folder,
+            checkpoint_minutes=checkpoint_minutes,
+            on_step=on_step,
+            device=device,
+            ranks=ranks,
+            split=split,
+        )
         progress.update(task, completed=1.0)
     return result
 
@@ -313,7 +339,7 @@ def _complete(run: Path, picture: Path, rows: int, samples: int, seed: int) -> N
     save_figure(figure, picture)
 
 
-def _progress(note: str) -> Progress:
+def _progress(note: str, *, disable: bool = False) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -321,6 +347,7 @@ def _progress(note: str) -> Progress:
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn(note),
         console=console,
+        disable=disable,
     )
 
 

@@ -242,31 +242,37 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = self.schedule.learning_rate * self._factor(self.steps)
         before = self._moment()
-        x, y = self.train.x[rows], self.train.y[rows]
         try:
-            with poutine.scale(scale=1 / len(rows)):
-                return -svi.step(x, y)
+            return self._take(svi, rows)
         except _NonFinite as error:
             self._optimizer.zero_grad()
             self._return_to(before)
-            sites = self._sites_at_fault(x, y, rows)
+            sites = self._sites_at_fault(rows)
             self._return_to(before)
             raise self._non_finite(error.what, sites, rows) from None
+
+    def _take(self, svi: SVI, rows: Tensor) -> float:
+        """One step; the mean over the minibatch of its log-likelihood estimates."""
+        with poutine.scale(scale=1 / len(rows)):
+            return -svi.step(self.train.x[rows], self.train.y[rows])
 
     def _loss_and_grads(self, *args: Any) -> float:
         """The loss, checked with the gradients before the optimizer sees them."""
         loss = self.estimator.loss_and_grads(*args)
+        self._check_step(loss)
+        return loss
+
+    def _check_step(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise _NonFinite(f"the objective is {-loss}")
         grads = [p.grad for p in self._trained if p.grad is not None]
         if not torch.nn.utils.get_total_norm(grads, norm_type=math.inf).isfinite():
             raise _NonFinite("the gradient is not finite")
-        return loss
 
-    def _sites_at_fault(self, x: Tensor, y: Tensor, rows: Tensor) -> dict[str, list[int]]:
+    def _sites_at_fault(self, rows: Tensor) -> dict[str, list[int]]:
         """Runs a step's loss again, on the same particles, with an eye on every site."""
         with _own_parameter_store(), _NonFiniteSites(len(rows)) as found:
-            self.estimator.loss(self.model, self.guide, x, y)
+            self.estimator.loss(self.model, self.guide, self.train.x[rows], self.train.y[rows])
         return {name: rows[bad].tolist() for name, bad in found.sites.items()}
 
     def _non_finite(self, what: str, sites: dict[str, list[int]], rows: Tensor) -> NonFiniteError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def to(self, device: str) -> Split:
+        """The same rows on a device."""
+        return Split(self.x.to(device), self.y.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,11 @@ class Dataset:
         if self.likelihood == "categorical":
             return 1 + max(int(part.y.max()) for part in (self.train, self.validation, self.test))
         return self.train.y.shape[1]
+
+    def to(self, device: str) -> Dataset:
+        """The same data on a device."""
+        parts = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        return replace(self, **parts)
 
 
 def assemble(

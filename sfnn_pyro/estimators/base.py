@@ -105,6 +105,14 @@ class Estimator(ELBO):
         self.vectorize_particles = vectorize_particles
         self._checked: tuple | None = None
 
+    @property
+    def divisible(self) -> bool:
+        """Whether its gradient is a weighted sum over particles, each run's part its own."""
+        own, base = type(self), Estimator
+        return (
+            own.surrogate is base.surrogate and own.differentiable_loss is base.differentiable_loss
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """What must be saved to go on exactly as before; most estimators keep nothing."""
         return {}

@@ -45,6 +45,15 @@ def check_count(estimator: Any, num_particles: int) -> None:
         )
 
 
+def check_divisible(estimator: Any, divider: str) -> None:
+    """Refuses an estimator whose gradient is no weighted sum over particles."""
+    if not getattr(estimator, "divisible", False):
+        raise ValueError(
+            f"{type(estimator).__name__} needs all its particles at once; use it without "
+            f"{divider}, or G3, G4, G5 or VIMCO with it"
+        )
+
+
 def check_site(estimator: Any, site: Any) -> None:
     """Refuses a latent site of a kind that the estimator has no gradient for."""
     if site_kind(site["fn"]) not in estimator.sites:

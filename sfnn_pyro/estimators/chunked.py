@@ -8,10 +8,12 @@ import torch
 from pyro import poutine
 from pyro.infer import ELBO
 from pyro.infer.util import torch_backward
+from pyro.poutine import Trace
 from torch import Tensor
 from torch.autograd import Function
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator, weighted_surrogate
+from sfnn_pyro.estimators.checks import check_divisible
 from sfnn_pyro.particles import Fixed, Particles, proposal_kind
 from sfnn_pyro.weights import log_mean_exp
 
@@ -45,11 +47,7 @@ class Chunked(ELBO):
     def __init__(self, estimator: Estimator, particle_chunk: int) -> None:
         if particle_chunk < 1:
             raise ValueError(f"particle_chunk={particle_chunk}: must be at least 1")
-        if type(estimator).surrogate is not Estimator.surrogate:
-            raise ValueError(
-                f"{type(estimator).__name__} needs all its particles at once; use it without "
-                "Chunked, or G3, G4, G5 or VIMCO with it"
-            )
+        check_divisible(estimator, "Chunked")
         super().__init__(num_particles=estimator.num_particles)
         self.estimator = estimator
         self.particle_chunk = particle_chunk
@@ -72,8 +70,7 @@ class Chunked(ELBO):
         """The loss as a scalar tensor; its gradient is computed at once, in chunks."""
         with poutine.trace(param_only=True) as tracer:
             passes = _Passes(self, model, guide, args, kwargs)
-        parameters = [site["value"].unconstrained() for site in tracer.trace.nodes.values()]
-        leaves = [p for p in dict.fromkeys(parameters) if p.requires_grad]
+        leaves = leaves_of(tracer.trace)
         total = [torch.zeros_like(p) for p in leaves]
         for surrogate in passes.surrogates():
             grads = torch.autograd.grad(-surrogate, leaves, allow_unused=True)
@@ -126,12 +123,19 @@ class _Passes:
         for size, state in zip(self.sizes, self.states, strict=True):
             _set_random_state(state)
             particles = self._draw(size)
-            yield weighted_surrogate(particles, _slice(c, start, start + size))
+            yield weighted_surrogate(particles, part_of(c, start, start + size))
             start += size
         _set_random_state(self.after)
 
 
-def _slice(c: Coefficients, start: int, stop: int) -> Coefficients:
+def leaves_of(trace: Trace) -> list[Tensor]:
+    """The parameters of a trace that have a gradient, each once."""
+    parameters = [site["value"].unconstrained() for site in trace.nodes.values()]
+    return [p for p in dict.fromkeys(parameters) if p.requires_grad]
+
+
+def part_of(c: Coefficients, start: int, stop: int) -> Coefficients:
+    """The coefficients of some of the particles."""
     given = {f.name: getattr(c, f.name) for f in fields(c) if getattr(c, f.name) is not None}
     return replace(c, **{name: value[start:stop] for name, value in given.items()})
 

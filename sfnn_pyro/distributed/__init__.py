@@ -1,0 +1,18 @@
+"""Training on several processes: data-parallel, particle-parallel, elastic; PyTorch's engines."""
+
+from sfnn_pyro.distributed.batches import SharedBatches
+from sfnn_pyro.distributed.particles import ParticleParallel
+from sfnn_pyro.distributed.ranks import LostContact, Ranks, joined, launched, own_device
+from sfnn_pyro.distributed.training import SPLITS, DistributedTrainer
+
+__all__ = [
+    "SPLITS",
+    "DistributedTrainer",
+    "LostContact",
+    "ParticleParallel",
+    "Ranks",
+    "SharedBatches",
+    "joined",
+    "launched",
+    "own_device",
+]

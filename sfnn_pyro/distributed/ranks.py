@@ -1,0 +1,199 @@
+"""What one process of several knows of the others: the only place that talks to them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sfnn_pyro.training import TrainingError
+
+
+class LostContact(TrainingError):
+    """Another process ended, or cannot be reached; the training goes on from its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A process among the ``size`` that PyTorch's default process group holds.
+
+    Alone (the default) every method is the identity, so that code reads the same for one process
+    and for many. All of them but ``share`` and ``seed`` are collective: every rank must call them,
+    in the same order.
+
+    Arguments:
+        rank: of this process, from 0.
+        size: how many there are.
+
+    Example:
+        >>> Ranks().total([1.0, 2.0]), Ranks().share(range(4)), Ranks(1, 2).share(range(4))
+        ([1.0, 2.0], range(0, 4), range(1, 4, 2))
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @staticmethod
+    def current() -> "Ranks":
+        """The process in PyTorch's default process group; alone if there is none.
+
+        Example:
+            >>> Ranks.current()
+            Ranks(rank=0, size=1)
+        """
+        if not (dist.is_available() and dist.is_initialized()):
+            return Ranks()
+        return Ranks(dist.get_rank(), dist.get_world_size())
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and shows progress."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other."""
+        return self.size == 1
+
+    def share(self, rows: Any) -> Any:
+        """Every ``size``-th of the rows, from the ``rank``-th: nothing twice, nothing left out."""
+        return rows[self.rank :: self.size]
+
+    def seed(self, seed: int, *key: int) -> int:
+        """A seed of this rank's own random stream, by NumPy's ``SeedSequence``.
+
+        Arguments:
+            seed: of the whole training.
+            key: further numbers, for a stream that differs from the first.
+
+        Example:
+            >>> Ranks(0, 2).seed(7) == Ranks(0, 2).seed(7) != Ranks(1, 2).seed(7)
+            True
+        """
+        sequence = np.random.SeedSequence(seed, spawn_key=(self.rank, *key))
+        return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sum over the ranks of each value, in float64."""
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def most(self, values: Sequence[float]) -> list[float]:
+        """The largest over the ranks of each value."""
+        return self._reduced(values, dist.ReduceOp.MAX)
+
+    def stack(self, values: Tensor) -> Tensor:
+        """``(size * m, ...)``, the ranks' tensors ``(m, ...)`` of one shape, in their order."""
+        if self.alone:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in their order; for what is rare and small."""
+        if self.alone:
+            return [value]
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def of_first(self, value: Any) -> Any:
+        """The value that rank 0 has; what others give is ignored."""
+        if self.alone:
+            return value
+        box = [value if self.first else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Turns the tensors into their sums over the ranks, in place, by one message."""
+        if self.alone or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def _reduced(self, values: Sequence[float], operation: Any) -> list[float]:
+        if self.alone:
+            return list(values)
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        numbers = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(numbers, operation)
+        return numbers.tolist()
+
+
+def launched() -> bool:
+    """Whether ``torchrun`` started this process.
+
+    Example:
+        >>> launched()
+        False
+    """
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
+def own_device(device: str) -> str:
+    """The device of this process: with ``"cuda"`` under ``torchrun``, each has a GPU of its own.
+
+    Raises:
+        ValueError: there is no such device.
+
+    Example:
+        >>> own_device("cpu")
+        'cpu'
+    """
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device={device!r}: give cpu or cuda") from None
+    if kind.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"device={device!r}: PyTorch sees no GPU here; give cpu")
+        if launched():
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """The processes that ``torchrun`` started, joined while the block lasts; else this one alone.
+
+    Tensors on a GPU travel by NCCL, everything else by gloo.
+
+    Raises:
+        LostContact: another process ended, or does not answer.
+
+    Example:
+        >>> with joined() as ranks:
+        ...     ranks.alone
+        True
+    """
+    if not launched():
+        yield Ranks()
+        return
+    nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo")
+    try:
+        yield Ranks.current()
+    except RuntimeError as error:
+        if not _of_connection(error):
+            raise
+        first = str(error).partition("\n")[0]
+        raise LostContact(
+            f"rank {dist.get_rank()} lost contact with another, which says why ({first}); go on "
+            "from the last checkpoint by the same command, or let torchrun do so: --max-restarts"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _of_connection(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error)

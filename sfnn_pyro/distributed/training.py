@@ -1,0 +1,147 @@
+"""The trainer over several processes: PyTorch's ``DistributedDataParallel`` around its steps."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pyro.infer import SVI
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from sfnn_pyro.distributed.particles import ParticleParallel
+from sfnn_pyro.distributed.ranks import Ranks
+from sfnn_pyro.evaluation import log_likelihood
+from sfnn_pyro.training import Epoch, Trainer
+
+SPLITS = ("data", "particles")
+
+
+@dataclass
+class DistributedTrainer(Trainer):
+    r"""A ``Trainer`` whose steps are those of one process, computed by N.
+
+    Minibatches, schedule, history and the end of an epoch are the same on every rank. With
+    ``split="data"`` a rank takes its share of the rows of each minibatch. Losses are sums, and
+    ``DistributedDataParallel`` takes the mean of the ranks' gradients: a rank's loss is scaled by
+    N/B, so that the mean over ranks is the mean over the B rows, whatever the shares are. With
+    ``split="particles"`` all ranks see all rows: see ``ParticleParallel``.
+
+    Every rank has a random stream of its own, by ``Ranks.seed`` of the schedule's seed. The state
+    holds all of them: a training that goes on with as many ranks ends with the same bits. With
+    another number of ranks new streams begin, and the result is the same in law alone.
+
+    Arguments:
+        model, guide, estimator, train, validation, schedule, parameters, validation_particles:
+            see ``Trainer``; the same on every rank. Every parameter must have a gradient in
+            every step.
+        ranks: the processes, of PyTorch's default process group.
+        split: ``"data"`` or ``"particles"``.
+
+    Raises:
+        ValueError: ``split`` is neither, or the estimator cannot divide its particles.
+        NonFiniteError: on every rank alike.
+
+    Example:
+        Under ``torchrun``, in the place of ``Trainer``::
+
+            with joined() as ranks:
+                trainer = DistributedTrainer(model, guide, G3(20), digits.train,
+                                             digits.validation, Schedule(), ranks=ranks)
+                for epoch in trainer.run():
+                    ...
+    """
+
+    ranks: Ranks = field(default_factory=Ranks)
+    split: str = "data"
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split={self.split!r}: choose one of {', '.join(SPLITS)}")
+        self._key: tuple[int, ...] = ()  # of the random streams, beside the seed
+        super().__post_init__()
+        if self.split == "particles":
+            self.estimator = ParticleParallel(self.estimator, self.ranks)
+        module = self.estimator(self.model, self.guide)
+        # A model may be a function of its parameters, such as deterministic(model).
+        module.trained = torch.nn.ParameterList(self._trained)
+        self._module = DistributedDataParallel(module, gradient_as_bucket_view=True)
+
+    @staticmethod
+    def of(trainer: Trainer, ranks: Ranks, split: str = "data") -> "DistributedTrainer":
+        """The same training, over several processes; it must not have begun."""
+        values = {f.name: getattr(trainer, f.name) for f in fields(Trainer)}
+        return DistributedTrainer(**values, ranks=ranks, split=split)
+
+    def ranks_record(self) -> dict[str, Any]:
+        """How the training is distributed, with the seed of every rank's stream."""
+        streams = [replace(self.ranks, rank=rank) for rank in range(self.ranks.size)]
+        return {
+            "ranks": self.ranks.size,
+            "split": self.split,
+            "backend": dist.get_backend(),
+            "seeds": [ranks.seed(self.schedule.seed, *self._key) for ranks in streams],
+        }
+
+    def run(
+        self,
+        on_step: Callable[[float], None] | None = None,
+        on_validation: Callable[[int], None] | None = None,
+    ) -> Iterator[Epoch]:
+        if not self._seeded:
+            torch.manual_seed(self.ranks.seed(self.schedule.seed))
+            self._seeded = True
+        return super().run(on_step, on_validation)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As ``Trainer`` has it, with every rank's random state; all ranks must call it."""
+        streams = {"key": list(self._key), "moments": self.ranks.gather(self._moment())}
+        return {**super().state_dict(), "ranks": streams}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        streams = state.get("ranks", {"moments": []})
+        if len(streams["moments"]) == self.ranks.size:
+            self._key = tuple(streams["key"])
+            self._return_to(streams["moments"][self.ranks.rank])
+        else:
+            self._key = (self.steps,)
+            torch.manual_seed(self.ranks.seed(self.schedule.seed, *self._key))
+
+    def _take(self, svi: SVI, rows: Tensor) -> float:
+        own, scale = rows, 1 / len(rows)
+        if self.split == "data":
+            own, scale = self.ranks.share(rows), self.ranks.size / len(rows)
+            if not len(own):  # it has nothing to say, and takes part with a weight of zero
+                own, scale = rows[:1], 0.0
+        loss = self._module(self.train.x[own], self.train.y[own]) * scale
+        loss.backward()
+        mean = -self.ranks.total([loss.item()])[0] / self.ranks.size
+        self._check_step(-mean)
+        svi.optim(self._trained)
+        return mean
+
+    def _sites_at_fault(self, rows: Tensor) -> dict[str, list[int]]:
+        own = self.ranks.share(rows) if self.split == "data" else rows
+        found = super()._sites_at_fault(own) if len(own) else {}
+        sites: dict[str, set[int]] = {}
+        for part in self.ranks.gather(found):
+            for name, bad in part.items():
+                sites.setdefault(name, set()).update(bad)
+        return {name: sorted(bad) for name, bad in sites.items()}
+
+    def _validate(self, on_batch: Callable[[int], None] | None) -> float:
+        if not len(self.validation):
+            return math.nan
+        x, y = self.ranks.share(self.validation.x), self.ranks.share(self.validation.y)
+        total = 0.0
+        if len(x):
+            with torch.random.fork_rng():
+                torch.manual_seed(self.ranks.seed(self.schedule.seed))
+                values = log_likelihood(
+                    self.model, x, y, num_particles=self.validation_particles, on_batch=on_batch
+                )
+            total = values.sum().item()
+        return self.ranks.total([total])[0] / len(self.validation)
