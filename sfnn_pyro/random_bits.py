@@ -37,7 +37,7 @@ def draw(probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
     if shape.numel() <= SMALL:
         return torch.rand(shape, dtype=torch.float32).lt_(probs).to(dtype)
     columns = -(-shape.numel() // ROWS)
-    seed = torch.empty((), dtype=torch.int64).random_().item()
+    seed = int(torch.empty((), dtype=torch.int64).random_())
     words = np.random.SFC64(seed).random_raw(columns * ROWS // 4)
     return from_bits(torch.from_numpy(words.view(np.int16)), probs, shape, dtype)
 

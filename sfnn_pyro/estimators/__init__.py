@@ -1,6 +1,7 @@
 """Gradient estimators of the multi-sample objective, each a Pyro ELBO."""
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
+from sfnn_pyro.estimators.captured import Captured
 from sfnn_pyro.estimators.chunked import Chunked
 from sfnn_pyro.estimators.disarm import DisARM
 from sfnn_pyro.estimators.g1 import G1
@@ -9,6 +10,7 @@ from sfnn_pyro.estimators.g3 import G3
 from sfnn_pyro.estimators.g4 import G4
 from sfnn_pyro.estimators.g5 import G5
 from sfnn_pyro.estimators.gumbel import GumbelStraightThrough
+from sfnn_pyro.estimators.lazy import Lazy, LazyLoss
 from sfnn_pyro.estimators.ovis import OVIS
 from sfnn_pyro.estimators.rloo import RLOO
 from sfnn_pyro.estimators.rws import ReweightedWakeSleep
@@ -39,10 +41,13 @@ __all__ = [
     "OVIS",
     "RLOO",
     "VIMCO",
+    "Captured",
     "Chunked",
     "Coefficients",
     "DisARM",
     "Estimator",
     "GumbelStraightThrough",
+    "Lazy",
+    "LazyLoss",
     "ReweightedWakeSleep",
 ]
