@@ -1,6 +1,5 @@
 import math
 
-import pyro
 import pytest
 import torch
 
@@ -18,28 +17,31 @@ def problem():
     return model, (torch.randn(3, 2), torch.rand(3, 3).round())
 
 
-def sharp():
-    """A network whose posterior is far from its prior: one particle knows nothing of it."""
-    pyro.clear_param_store()
-    model = SFNN([2, 2, 2, 3])
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=4.0)
-    return model
-
-
-def test_an_unbiased_estimator_shows_no_bias_and_a_biased_one_does(problem):
+def test_an_unbiased_estimator_shows_no_bias(problem):
+    """By chance alone a bias exceeds six of its errors with probability 3e-8 (t of 149)."""
     model, args = problem
-    rows = compare({"vimco": VIMCO(2), "g4": G4(1), "rloo": RLOO(2)}, model, args, repetitions=100)
+    rows = compare({"vimco": VIMCO(2), "rloo": RLOO(2)}, model, args, repetitions=150)
     whole = {row.estimator: row for row in rows if row.layer == "all"}
     assert whole["vimco"].target == "objective, enumerated"
-    assert whole["vimco"].bias < 2 * whole["vimco"].bias_error
+    assert whole["vimco"].bias < 6 * whole["vimco"].bias_error
     assert whole["rloo"].target == "bound, enumerated"
-    assert whole["rloo"].bias < 2 * whole["rloo"].bias_error
-    exact = {r.estimator: r for r in compare({"g4": G4(1)}, sharp(), args, repetitions=50)}["g4"]
-    assert exact.bias > 3 * exact.bias_error
+    assert whole["rloo"].bias < 6 * whole["rloo"].bias_error
     for row in rows:
-        assert row.bias_error == pytest.approx(row.deviation / math.sqrt(100))
+        assert row.bias_error == pytest.approx(row.deviation / math.sqrt(150))
         assert row.seconds > 0 and row.megabytes > 0
+
+
+def test_the_bias_of_one_particle_is_all_of_the_first_layers_gradient():
+    """It teaches nothing about h: the expected gradient is zero. By chance as above."""
+    model = SFNN([1, 1, 4])
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), (0.5, 0.0, 4.0, -2.0), strict=True):
+            parameter.fill_(value)
+    args = torch.ones(200, 1), torch.ones(200, 4)
+    first, _, _ = compare({"g4": G4(1)}, model, args, repetitions=100)
+    assert (first.layer, first.target) == ("layers.0", "likelihood, enumerated")
+    assert abs(first.bias - 1) < 6 * first.bias_error < 0.2
+    assert first.deviation == pytest.approx(10 * first.bias_error)
 
 
 def test_layers_have_their_own_rows_and_add_up(problem):
@@ -69,12 +71,16 @@ def test_guides(problem):
 
 
 def test_figure_1_has_its_minimum_near_one(problem):
-    """Exactly 1/M removes the mean of the weights: neither 0 nor 2 is better."""
+    """Exactly 1/M removes the mean of the weights: neither 0 nor 3 is better.
+
+    Ratios of norms over thirty seeds: 1.15 and 1.57, of logarithms 8 and 18 standard deviations
+    above zero. A false alarm is less likely than 1e-14.
+    """
     torch.manual_seed(3)
     model = SFNN([20, 30, 20])
     args = torch.rand(50, 20).round(), torch.rand(50, 20).round()
     factors = [0.0, 1.0, 3.0]
-    norms = gradient_norm_by_constant(model, args, factors, repetitions=5)
+    norms = gradient_norm_by_constant(model, args, factors, repetitions=10)
     assert norms[1] < norms[0] and norms[1] < norms[2]
 
 

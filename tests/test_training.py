@@ -263,6 +263,7 @@ def test_a_particle_of_no_weight_is_not_at_fault():
             parameter.fill_(value)
     ones = torch.ones(5, 1)
     loss = G4(200).loss(network, PriorProposal(network), ones, ones)
+    # Standard error sqrt(5 / 200) = 0.16: a false alarm is less likely than 1e-30.
     assert loss == pytest.approx(5 * math.log(2), abs=2)
 
 

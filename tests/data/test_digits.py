@@ -32,7 +32,9 @@ def test_black_and_white_pixels_are_those_of_the_source():
     certain_white, certain_black = (grey == 16).double(), (grey == 0).double()
     wrong = (1 - binary).double() @ certain_white.T + binary.double() @ certain_black.T
     assert (wrong.min(1).values == 0).all()
-    assert abs(binary.mean() - grey.mean() / 16) < 0.005
+    white = grey / 16
+    deviation = (white * (1 - white)).sum().sqrt() / white.numel()
+    assert abs(binary.mean() - white.mean()) < 6 * deviation  # false alarms: 2e-9; a fixed seed
 
 
 def test_the_seed_means_the_same_in_every_process():

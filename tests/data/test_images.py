@@ -18,7 +18,8 @@ def test_a_pixel_is_sampled_with_its_grey_value_as_expectation():
     expectation = grey.double() / 255
     mean = binarise(grey.expand(draws, -1), seed(0)).double().mean(0)
     deviation = (expectation * (1 - expectation) / draws).sqrt()
-    assert ((mean - expectation).abs() <= 5 * deviation).all()
+    # Of 52 means one is six deviations off with a probability below 1e-6.
+    assert ((mean - expectation).abs() <= 6 * deviation).all()
 
 
 @untimed

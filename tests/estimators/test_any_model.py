@@ -30,6 +30,7 @@ from tests.estimators.expectation import (
     layer_log_prob,
     weighing,
 )
+from tests.statistics import same_mean
 
 ANY_SITE = [G4, G5, VIMCO, RLOO, OVIS]
 
@@ -238,13 +239,15 @@ def test_sequential_particles_allow_control_flow_that_depends_on_a_sample():
         pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
 
     y = torch.tensor(1.5)
-    torch.manual_seed(0)
-    estimator = VIMCO(600, vectorize_particles=False, max_plate_nesting=0)
-    loss = estimator.loss_and_grads(model, PriorProposal(model), y)
+    estimator = VIMCO(1000, vectorize_particles=False, max_plate_nesting=0)
+    particles = estimator._draw(model, PriorProposal(model), (y,), {})
     p = torch.sigmoid(torch.tensor(0.2))
     weights = torch.stack([(1 - p), p * 0.1, p * 0.9])
     exact = (weights * dist.Normal(torch.tensor([0.0, 1.0, 2.0]), 1.0).log_prob(y).exp()).sum()
-    assert loss == pytest.approx(-exact.log().item(), abs=0.05)
+    assert same_mean(particles.log_weight().detach().exp(), exact)
+    estimator = VIMCO(5, vectorize_particles=False, max_plate_nesting=0)
+    assert estimator.loss_and_grads(model, PriorProposal(model), y) > 0
+    assert pyro.get_param_store()._params["a"].grad.isfinite()
 
 
 @pytest.mark.parametrize("estimator", [VIMCO, RLOO, OVIS, DisARM, G1])
@@ -317,14 +320,18 @@ def test_continuous_sites_alone(estimator):
         with pyro.plate("data", 3):
             pyro.sample("u", dist.Normal(pyro.param("q", torch.tensor(0.0)), 1.0))
 
-    y = torch.tensor([1.0, 2.0, 3.0])
+    y, u, m = torch.tensor([1.0, 2.0, 3.0]), torch.randn(5, 3), 5
     proposal = PriorProposal(model) if estimator is G5 else guide
-    loss = estimator(50).loss_and_grads(model, proposal, y)
-    exact = dist.Normal(0.0, 2**0.5).log_prob(y).sum().item()
-    assert loss == pytest.approx(-exact, abs=1.0)
+    with Queue({"u": [u]}):
+        loss = estimator(m, max_plate_nesting=1).loss_and_grads(model, proposal, y)
+    # model and guide have the same density here, so the weights are the likelihoods
+    log_weight = dist.Normal(u, 1.0).log_prob(y)
+    exact = torch.logsumexp(log_weight, 0) - torch.log(torch.tensor(float(m)))
+    assert loss == pytest.approx(-exact.sum().item(), rel=1e-12)
+    weight = torch.softmax(log_weight, 0)
+    pull = {G5: weight - 1 / m, RLOO: torch.full_like(weight, 1 / m)}.get(estimator, weight)
     grad = pyro.get_param_store()._params["loc"].grad
-    if estimator is not RLOO:
-        assert grad.item() == pytest.approx(-3.0, abs=1.5)  # sum of y / 2
+    assert -grad.item() == pytest.approx((pull * u).sum().item(), rel=1e-12)
 
 
 def test_rws_trains_a_plain_function():
@@ -341,7 +348,10 @@ def test_rws_trains_a_plain_function():
     svi = pyro.infer.SVI(
         model, guide, pyro.optim.Adam({"lr": 0.2}), ReweightedWakeSleep(5, insomnia=0.5)
     )
-    for _ in range(60):
-        svi.step(torch.tensor([-2.0, 0.0, 2.0, 2.0]))
-    q = torch.softmax(pyro.param("q")[0] + pyro.param("q")[1] * 2.0, -1)
-    assert q.argmax() == 2
+    y = torch.tensor([-2.0, 0.0, 2.0, 2.0]).repeat(50)
+    for _ in range(40):
+        svi.step(y)
+    # Over twenty seeds the third logit leads by 1.8 with a standard deviation of 0.16: a false
+    # alarm, eleven of them, is less likely than 1e-20.
+    logits = pyro.param("q")[0] + pyro.param("q")[1] * 2.0
+    assert logits.argmax() == 2
