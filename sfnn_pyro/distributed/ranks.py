@@ -180,19 +180,42 @@ def joined() -> Iterator[Ranks]:
         yield Ranks()
         return
     nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo")
+    store, rank, size = _meeting_place()
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=rank, world_size=size
+    )
     try:
         yield Ranks.current()
     except RuntimeError as error:
         if not _of_connection(error):
             raise
-        first = str(error).partition("\n")[0]
+        first = str(error).partition("\n")[0].partition(". ")[0]
         raise LostContact(
-            f"rank {dist.get_rank()} lost contact with another, which says why ({first}); go on "
-            "from the last checkpoint by the same command, or let torchrun do so: --max-restarts"
+            f"lost contact with another rank, which may say why ({first}); go on from the last "
+            "checkpoint by the same command, or let torchrun do so: --max-restarts"
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+def _meeting_place() -> tuple[dist.Store, int, int]:
+    """A store of addresses that holds none from before a restart, this rank, and their number.
+
+    ``torchrun`` keeps one store over its restarts: a rank that is faster than another would take
+    the address of that one's predecessor, and wait for it (PyTorch's issue 135712). On one node
+    the restarts are counted alike for all ranks; on several PyTorch has a switch.
+    """
+    several = int(os.environ["GROUP_WORLD_SIZE"]) > 1
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if several and kept and int(os.environ["TORCHELASTIC_MAX_RESTARTS"]):
+        raise ValueError(
+            "restarts on several nodes need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the "
+            "environment of torchrun, or its ranks may not meet again; set it, or give "
+            "--max-restarts 0"
+        )
+    store, rank, size = next(iter(dist.rendezvous("env://")))
+    start = 0 if several else int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    return dist.PrefixStore(f"start-{start}", store), rank, size
 
 
 def _of_connection(error: RuntimeError) -> bool:
