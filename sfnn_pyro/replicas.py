@@ -1,20 +1,19 @@
 """Many trainings at once: seeds and learning rates as replicas of one batched model."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, SVI
 from torch import Tensor
 
 from sfnn_pyro.data import Split
+from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN, ReplicatedSFNN
-from sfnn_pyro.optim import JointOptim, triangular
-from sfnn_pyro.training import Schedule, TrainingError, minibatches
+from sfnn_pyro.training import NonFiniteError, Schedule, Trainer, minibatches
 
 
 def train_replicas(
@@ -42,7 +41,7 @@ def train_replicas(
 
     Raises:
         ValueError: the schedules differ in more, or their number is not that of the networks.
-        TrainingError: an objective is not finite.
+        NonFiniteError: an objective or gradient is not finite.
 
     Example:
         >>> from sfnn_pyro.data import load_dataset
@@ -53,44 +52,155 @@ def train_replicas(
         >>> len(train_replicas(networks, G3(5), digits.train, schedules))
         3
     """
-    common = _common(schedules, len(networks))
-    model = ReplicatedSFNN(networks)
-    rates = torch.tensor([schedule.learning_rate for schedule in schedules])
-    optimizer = _PerReplica(torch.optim.SGD(model.parameters(), lr=1, momentum=common.momentum))
-    optimizer.rates = rates
-    steps = math.ceil(len(train) / common.batch_size)
-    factor = triangular(common.epochs * steps, min(common.rising_epochs, common.epochs / 2) * steps)
-    torch.manual_seed(common.seed)
-    with pyro.get_param_store().scope():
-        svi = SVI(model, PriorProposal(model), optimizer, estimator)
-        for epoch in range(common.epochs):
-            orders = [minibatches(len(train), schedule, epoch) for schedule in schedules]
-            for number, rows in enumerate(zip(*orders, strict=True), epoch * steps):
-                optimizer.optimizer.param_groups[0]["lr"] = factor(number)
-                index = torch.stack(rows)  # (R, B)
-                with poutine.scale(scale=1 / index.shape[1]):
-                    loss = svi.step(train.x[index], train.y[index])
-                if not math.isfinite(loss):
-                    raise TrainingError(
-                        f"the objective of {len(networks)} replicas is {-loss} at step "
-                        f"{number + 1}: train them one by one to see which, or lower their rates"
-                    )
-            if on_epoch is not None:
-                on_epoch(epoch + 1)
-    return [model.network(replica) for replica in range(len(networks))]
+    trainer = ReplicaTrainer.of(networks, estimator, train, None, schedules)
+    for epoch in trainer.run():
+        if on_epoch is not None:
+            on_epoch(epoch.epoch)
+    return trainer.networks()
 
 
-class _PerReplica(JointOptim):
-    """One learning rate per replica: with momentum, scaling gradients is scaling the rate."""
+@dataclass
+class ReplicaTrainer(Trainer):
+    """A ``Trainer`` of R networks at once, in one batched model.
 
-    rates: Tensor
+    Its history holds means over the replicas; ``validations`` what belongs to each. State and
+    steps are those of ``Trainer``, so that it is saved and goes on alike.
 
-    def __call__(self, params, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                rates = self.rates.to(parameter)
+    Arguments:
+        model: a ``ReplicatedSFNN``, or a program of it such as ``deterministic(model)``.
+        guide, estimator, train, validation, parameters, validation_particles: see ``Trainer``.
+        schedule: what the schedules have in common.
+        replicated: the ``ReplicatedSFNN`` itself.
+        schedules: one for each replica.
+        program: what a single network is validated as.
+        validations: validation log-likelihoods in nats, by epoch and replica.
+
+    Raises:
+        ValueError: the schedules differ in more than seed and learning rate, or their number is
+            not that of the networks.
+        NonFiniteError: the objective or a gradient of some replica is not finite.
+
+    Example:
+        >>> from sfnn_pyro.data import load_dataset
+        >>> from sfnn_pyro.estimators import G3
+        >>> digits = load_dataset("digits")
+        >>> schedules = [Schedule(epochs=1, learning_rate=rate) for rate in (0.1, 0.3)]
+        >>> networks = [SFNN([32, 10, 32]) for _ in schedules]
+        >>> trainer = ReplicaTrainer.of(
+        ...     networks, G3(5), digits.train, digits.validation, schedules
+        ... )
+        >>> [len(trainer.validations[epoch.epoch - 1]) for epoch in trainer.run()]
+        [2]
+    """
+
+    replicated: Any = None
+    schedules: Sequence[Schedule] = ()
+    program: Callable[[Any], Any] = lambda network: network
+    validations: list[list[float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rates = [schedule.learning_rate for schedule in self.schedules]
+        self._rates = torch.tensor(rates, device=self._trained[0].device)
+
+    @staticmethod
+    def of(
+        networks: Sequence[SFNN],
+        estimator: ELBO,
+        train: Split,
+        validation: Split | None,
+        schedules: Sequence[Schedule],
+        *,
+        program: Callable[[Any], Any] = lambda network: network,
+        validation_particles: int = 20,
+    ) -> "ReplicaTrainer":
+        """The training of some networks, which are not changed.
+
+        Arguments:
+            networks: R networks of one shape.
+            estimator: an estimator that takes the prior as proposal.
+            train: the training data of all.
+            validation: evaluated after every epoch, unless None.
+            schedules: R schedules that differ in seed and learning rate alone.
+            program: of a network, what is trained and validated, such as ``deterministic``.
+            validation_particles: M of the validation's estimate.
+        """
+        common = _common(schedules, len(networks))
+        replicated = ReplicatedSFNN(networks)
+        nothing: Any = ()
+        model = program(replicated)
+        return ReplicaTrainer(
+            model=model,
+            guide=PriorProposal(model),
+            estimator=estimator,
+            train=train,
+            validation=nothing if validation is None else validation,
+            schedule=common,
+            parameters=list(replicated.parameters()),
+            validation_particles=validation_particles,
+            replicated=replicated,
+            schedules=schedules,
+            program=program,
+        )
+
+    def networks(self) -> list[SFNN]:
+        """Copies of the replicas, as networks of their own."""
+        return [self.replicated.network(number) for number in range(len(self.schedules))]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "validations": self.validations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.validations[:] = state["validations"]
+
+    def _minibatches(self, epoch: int) -> tuple[Tensor, ...]:
+        """Rows ``(B, R)`` of every step."""
+        orders = [minibatches(len(self.train), schedule, epoch) for schedule in self.schedules]
+        return tuple(torch.stack(rows, 1) for rows in zip(*orders, strict=True))
+
+    def _take(self, svi: SVI, rows: Tensor) -> float:
+        batch_size, replicas = rows.shape
+        with poutine.scale(scale=1 / batch_size):
+            return -svi.step(self.train.x[rows.T], self.train.y[rows.T]) / replicas
+
+    def _loss_and_grads(self, *args: Any) -> float:
+        loss = super()._loss_and_grads(*args)
+        # With momentum too, to scale gradients is to scale the learning rate.
+        for parameter in self._trained:
+            if parameter.grad is not None:
+                rates = self._rates.to(parameter.grad)
                 parameter.grad.mul_(rates.view(-1, *[1] * (parameter.dim() - 1)))
-        super().__call__(params, *args, **kwargs)
+        return loss
+
+    def _sites_at_fault(self, rows: Tensor) -> dict[str, list[int]]:
+        return {}  # a single training finds them
+
+    def _non_finite(self, what: str, sites: dict[str, list[int]], rows: Tensor) -> NonFiniteError:
+        step, replicas = self.steps + 1, len(self.schedules)
+        return NonFiniteError(
+            f"{what} at step {step} in one of {replicas} replicas: train them one by one to see "
+            "which, or lower their learning rates",
+            {"step": step, "what": what, "minibatch": rows.tolist()},
+        )
+
+    def _validate(self, on_batch: Callable[[int], None] | None) -> float:
+        found = []
+        for network, schedule in zip(self.networks(), self.schedules, strict=True):
+            if not len(self.validation):
+                continue
+            with torch.random.fork_rng():
+                torch.manual_seed(schedule.seed)
+                values = log_likelihood(
+                    self.program(network),
+                    self.validation.x,
+                    self.validation.y,
+                    num_particles=self.validation_particles,
+                    on_batch=on_batch,
+                )
+            found.append(values.mean().item())
+        self.validations.append(found)
+        return sum(found) / len(found) if found else float("nan")
 
 
 def _common(schedules: Sequence[Schedule], replicas: int) -> Schedule:
@@ -99,4 +209,4 @@ def _common(schedules: Sequence[Schedule], replicas: int) -> Schedule:
     kinds = {replace(schedule, seed=0, learning_rate=1.0) for schedule in schedules}
     if len(kinds) != 1:
         raise ValueError("the schedules of replicas may differ in seed and learning rate alone")
-    return schedules[0]
+    return replace(schedules[0], learning_rate=1.0)

@@ -1,5 +1,7 @@
 """A replica ends where its single training ends, on the same random numbers."""
 
+import copy
+
 import pytest
 import torch
 from pyro import poutine
@@ -9,8 +11,9 @@ from sfnn_pyro.estimators import G3, G4, G5, VIMCO
 from sfnn_pyro.exact import exact_log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN, ReplicatedSFNN
-from sfnn_pyro.replicas import train_replicas
-from sfnn_pyro.training import Schedule, Trainer
+from sfnn_pyro.reparam import deterministic
+from sfnn_pyro.replicas import ReplicaTrainer, train_replicas
+from sfnn_pyro.training import NonFiniteError, Schedule, Trainer
 from tests.enumeration import Forced
 
 RATES = [0.05, 0.3, 0.1]
@@ -102,6 +105,77 @@ def test_weights_belong_to_a_replica_and_a_datapoint():
                 network, PriorProposal(network), x[replica], y[replica]
             )
     assert both == pytest.approx(singles, rel=1e-12)
+
+
+def test_every_epoch_is_reported_and_a_failure_says_where():
+    networks = [SFNN([5, 3, 6]), SFNN([5, 3, 6])]
+    data = Split(torch.rand(40, 5).round().float(), torch.rand(40, 6).round().float())
+    torch.set_default_dtype(torch.float32)
+    networks = [network.float() for network in networks]
+    epochs = []
+    schedules = [Schedule(epochs=3, batch_size=20, seed=seed) for seed in range(2)]
+    train_replicas(networks, G4(2, max_plate_nesting=2), data, schedules, epochs.append)
+    assert epochs == [1, 2, 3]
+    torch.nn.init.constant_(networks[1].layers[0].bias, torch.nan)
+    with pytest.raises(NonFiniteError, match="not finite at step 1 in one of 2 replicas: train"):
+        train_replicas(networks, G4(2, max_plate_nesting=2), data, schedules)
+
+
+def test_an_interrupted_training_goes_on_with_the_same_bits():
+    torch.set_default_dtype(torch.float32)
+    data = Split(torch.rand(40, 5).round(), torch.rand(40, 6).round())
+
+    def make():
+        torch.manual_seed(0)
+        networks = [SFNN([5, 4, 6]) for _ in RATES]
+        schedules = [Schedule(3, rate, batch_size=15, seed=1) for rate in RATES]
+        return ReplicaTrainer.of(networks, G3(3), data, data, schedules, program=deterministic)
+
+    class Left(Exception):
+        pass
+
+    def leave(mean):
+        if trainer.steps == 5:
+            raise Left
+
+    whole = make()
+    list(whole.run())
+    trainer = make()
+    with pytest.raises(Left):
+        list(trainer.run(leave))
+    state = copy.deepcopy(trainer.state_dict())
+    trainer = make()
+    trainer.load_state_dict(state)
+    list(trainer.run())
+    assert trainer.validations == whole.validations
+    assert [len(values) for values in whole.validations] == [3, 3, 3]
+    assert trainer.history == whole.history
+    for ours, other in zip(trainer.networks(), whole.networks(), strict=True):
+        assert all(map(torch.equal, ours.parameters(), other.parameters()))
+
+
+def test_a_deterministic_replica_equals_its_single_training():
+    """Nothing is drawn, so nothing need be scripted."""
+    torch.set_default_dtype(torch.float32)
+    data = Split(torch.rand(40, 5).round(), torch.rand(40, 6).round())
+    networks = [SFNN([5, 4, 6]) for _ in RATES]
+    schedules = [Schedule(2, rate, batch_size=10, seed=3) for rate in RATES]
+    trainer = ReplicaTrainer.of(networks, G3(1), data, data, schedules, program=deterministic)
+    list(trainer.run())
+    for number, (network, schedule) in enumerate(zip(networks, schedules, strict=True)):
+        program = deterministic(network)
+        single = Trainer(
+            program,
+            PriorProposal(program),
+            G3(1),
+            data,
+            data,
+            schedule,
+            list(network.parameters()),
+        )
+        for epoch in single.run():
+            ours = trainer.validations[epoch.epoch - 1][number]
+            assert ours == pytest.approx(epoch.validation_log_likelihood, rel=1e-5)
 
 
 def test_errors(data):
