@@ -153,7 +153,7 @@ class Layout:
         }
         plate_scale = 1.0
         for frame in shared.values():
-            plate_scale *= frame.full_size / frame.size if frame.size else 1.0
+            plate_scale *= frame.full_size / frame.size
         sum_dims = tuple(dim for dim in range(-plate_nesting, 0) if dim not in shared)
         residuals = [site["scale"] / plate_scale for site in sites]
         if residuals and all(_same(residuals[0], other) for other in residuals):
@@ -180,7 +180,7 @@ def sample_sites(trace: Trace) -> list[Any]:
 
 def _same(a: Any, b: Any) -> bool:
     if torch.is_tensor(a) and torch.is_tensor(b):
-        return a.shape == b.shape and torch.equal(a, b)
+        return torch.equal(a, b)
     if torch.is_tensor(a) or torch.is_tensor(b):
         return False
     return abs(a - b) <= 1e-12 * abs(a)

@@ -3,8 +3,17 @@ import math
 import pytest
 import torch
 
-from sfnn_pyro.bench import compare, draw, gradient_norm_by_constant, layers_of, table
-from sfnn_pyro.estimators import G3, G4, G5, RLOO, VIMCO, ReweightedWakeSleep
+from sfnn_pyro import bench, training
+from sfnn_pyro.bench import (
+    Measurement,
+    compare,
+    cost_table,
+    draw,
+    gradient_norm_by_constant,
+    layers_of,
+    table,
+)
+from sfnn_pyro.estimators import ESTIMATORS, G3, G4, G5, RLOO, VIMCO, ReweightedWakeSleep
 from sfnn_pyro.guides import RecognitionNetwork
 from sfnn_pyro.models import SFNN
 
@@ -82,6 +91,36 @@ def test_figure_1_has_its_minimum_near_one(problem):
     factors = [0.0, 1.0, 3.0]
     norms = gradient_norm_by_constant(model, args, factors, repetitions=10)
     assert norms[1] < norms[0] and norms[1] < norms[2]
+
+
+@pytest.mark.slow
+def test_the_page_is_written_with_its_picture(tmp_path, monkeypatch):
+    """The program as it is, with few repetitions and a short training."""
+    real, short = bench.compare, training.Schedule
+    seen = []
+
+    def few(*args, **options):
+        seen.append(real(*args, repetitions=2, long_run=2))
+        return seen[-1]
+
+    monkeypatch.setattr(bench, "compare", few)
+    monkeypatch.setattr(training, "Schedule", lambda epochs, **rest: short(epochs=1, **rest))
+    torch.set_default_dtype(torch.float32)
+    bench.main(str(tmp_path))
+    page = (tmp_path / "estimator-bench.md").read_text()
+    exact, costs = seen
+    assert table(exact) in page
+    assert cost_table([row for row in costs if row.layer == "all"]) in page
+    assert {row.estimator for row in exact} == set(ESTIMATORS) == {row.estimator for row in costs}
+    assert {row.target for row in exact} == {
+        f"{target}, enumerated" for target in ("objective", "likelihood", "bound")
+    }
+    assert (tmp_path / "estimator-bench.png").stat().st_size > 5000
+
+
+def test_costs_are_in_milliseconds_and_megabytes():
+    row = Measurement("g4", "all", "likelihood, enumerated", 0.1, 0.2, 3.0, 0.5, 0.0125, 7.25)
+    assert cost_table([row]).splitlines()[2] == "| g4 | 0.500 | 12 | 7.2 |"
 
 
 def test_table_and_picture(problem, tmp_path):

@@ -61,6 +61,53 @@ def test_is_not_scaled_by_subsampling_and_reports_progress(problem):
     other = log_likelihood(scaled, x, y, num_particles=3, on_batch=seen.append, batch_size=100)
     assert torch.allclose(one, other)
     assert seen == [7]
+    log_likelihood(scaled, x, y, num_particles=3, on_batch=seen.append, batch_size=3)
+    assert seen == [7, 3, 3, 1]
+    assert not one.requires_grad
+
+
+def coins(y, spread=1.0, table=None):
+    """A coin and its noisy observations, two of each datapoint."""
+    with pyro.plate("data", len(y), dim=-2):
+        h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.3)))
+        with pyro.plate("inner", 2, dim=-1):
+            pyro.sample("y", dist.Normal(h, spread), obs=y)
+
+
+def test_one_particle_of_the_posterior_gives_the_exact_likelihood():
+    y = torch.randn(5, 2)
+    log_y = torch.stack([dist.Normal(h, 1.0).log_prob(y).sum(-1) for h in (0.0, 1.0)])
+    joint = log_y + torch.tensor([[0.7], [0.3]]).log()
+
+    def posterior(y, spread, table):
+        assert spread == 1.0 and len(table) == 3  # what is no tensor is not cut
+        log_y = torch.stack([dist.Normal(h, 1.0).log_prob(y).sum(-1) for h in (0.0, 1.0)])
+        logits = (log_y[1] - log_y[0] + torch.tensor(0.3).logit()).unsqueeze(-1)
+        with pyro.plate("data", len(y), dim=-2):
+            pyro.sample("h", dist.Bernoulli(logits=logits))
+
+    found = log_likelihood(coins, y, 1.0, [1, 2, 3], guide=posterior, num_particles=1, batch_size=2)
+    assert found.shape == (5,)
+    assert torch.allclose(found, torch.logsumexp(joint, 0))
+
+
+def test_nan_in_the_data_is_an_error_and_nan_in_the_model_a_result():
+    def model(x, shift=0.0):
+        with pyro.plate("data", len(x)):
+            h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.5)))
+            loc = x * h + shift
+            pyro.sample("y", dist.Normal(loc, 1.0, validate_args=False), obs=torch.zeros(len(x)))
+
+    x = torch.tensor([1.0, torch.nan])
+    with pytest.raises(ValueError, match="argument 1 of the model holds NaN"):
+        log_likelihood(model, x)
+    assert log_likelihood(model, torch.ones(2), torch.nan).isnan().all()
+
+
+def test_what_the_model_does_not_use_may_be_nan(problem):
+    model, x, y = problem
+    estimate = log_likelihood(lambda x, y, note: model(x, y), x, y, torch.full((7,), torch.nan))
+    assert estimate.isfinite().all()
 
 
 def test_a_continuous_model():

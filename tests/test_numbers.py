@@ -46,6 +46,12 @@ def test_extreme_weights_have_their_limits(dtype, log_weight, objective, shares,
     assert effective_sample_size(log_weight).item() == pytest.approx(size, rel=4 * rel)
 
 
+def test_responsibilities_are_constants():
+    log_weight = torch.zeros(3, 2, requires_grad=True)
+    assert not responsibilities(log_weight).requires_grad
+    assert log_mean_exp(log_weight).requires_grad
+
+
 def network(first, second, bias=0.0):
     """One input of 1, two hidden units, two outputs, with these weights everywhere."""
     model = SFNN([1, 2, 2])

@@ -7,6 +7,7 @@ from pyro import poutine
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.particles import (
+    Component,
     Fixed,
     draw_particles,
     guess_plate_nesting,
@@ -92,6 +93,87 @@ def test_components_of_a_mixture(problem, vectorize):
     assert torch.equal(first.own(coefficient) + second.own(coefficient), coefficient)
     assert not first.own(coefficient)[3:].any()
     assert particles.log_weight().shape == (10, 6)
+
+
+@pytest.mark.parametrize("m", [1, 3])
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_the_priors_density_is_never_in_the_weights(problem, m, vectorize):
+    model, x, y = problem
+    particles = draw(model, PriorProposal(model), x, y, m=m, vectorize=vectorize)
+    assert particles.is_prior and particles.num_particles == m
+    assert torch.equal(particles.log_weight(), total_log_prob(particles.observed))
+    guided = draw(model, RecognitionNetwork(model), x, y, m=m, vectorize=vectorize)
+    assert not guided.is_prior and guided.log_weight().shape == (m, 6)
+
+
+class Shares:
+    """A mixture as draw_particles knows it: guides, and how many particles each draws."""
+
+    def __init__(self, components, sizes):
+        self.components, self.sizes = components, sizes
+
+    def counts(self, num_particles):
+        assert num_particles == sum(self.sizes)
+        return self.sizes
+
+
+def coin(p):
+    def guide(y):
+        with pyro.plate("data", len(y)):
+            pyro.sample("h", dist.Bernoulli(torch.tensor(p)))
+
+    return guide
+
+
+def coins(y):
+    with pyro.plate("data", len(y)):
+        h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.3)))
+        pyro.sample("y", dist.Normal(h, 1.0), obs=y)
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+@pytest.mark.parametrize("sizes", [(1, 3), (3, 1), (2, 1, 1), (1, 2, 3), (0, 4), (2, 0, 2)])
+def test_every_guide_of_a_mixture_draws_its_share_and_weighs_by_it(sizes, vectorize):
+    """Guides that always draw 0, 1, 0: what each particle is tells who drew it."""
+    y = torch.tensor([0.5, -0.5])
+    guides = [coin(0.0), coin(1.0), coin(0.0)][: len(sizes)]
+    m = sum(sizes)
+    particles = draw(coins, Shares(guides, sizes), y, m=m, vectorize=vectorize)
+    owner = torch.tensor([k for k, size in enumerate(sizes) for _ in range(size)])
+    (observed,) = particles.observed
+    log_y = dist.Normal((owner == 1).double().unsqueeze(-1), 1.0).log_prob(y)
+    assert torch.allclose(observed.log_prob(), log_y)
+    assert [(c.first, c.last) for c in particles.components] == [
+        (sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(len(sizes))
+    ]
+    ones = sizes[1] / m
+    joint = log_y.exp() * torch.where(owner == 1, 0.3, 0.7).unsqueeze(-1)
+    expected = joint / torch.where(owner == 1, ones, 1 - ones).unsqueeze(-1)
+    assert torch.allclose(particles.log_weight().exp(), expected)
+    (mixture,) = particles.proposal
+    assert mixture.log_prob() is mixture.log_prob()
+
+
+def test_a_mixture_of_latents_outside_every_plate_one_after_the_other():
+    def model(y):
+        h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.3)))
+        pyro.sample("y", dist.Normal(h, 1.0), obs=y)
+
+    def guide(y):
+        pyro.sample("h", dist.Bernoulli(torch.tensor(1.0)))
+
+    y, mixture = torch.tensor(0.5), Shares([guide, guide], (1, 2))
+    particles = draw(model, mixture, y, m=3, nesting=0, vectorize=False)
+    expected = dist.Normal(1.0, 1.0).log_prob(y) + torch.tensor(0.3).log()
+    assert torch.allclose(particles.log_weight(), expected.expand(3))
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 5), (0, 2), (2, 5), (2, 3), (1, 4), (3, 3)])
+def test_a_coefficient_is_zero_at_the_particles_of_others(first, last):
+    coefficient = torch.rand(5, 2)
+    own = Component([], first, last, False).own(coefficient)
+    mine = (torch.arange(5) >= first) & (torch.arange(5) < last)
+    assert torch.equal(own, coefficient * mine.unsqueeze(-1))
 
 
 def test_proposal_kinds(problem):

@@ -67,6 +67,99 @@ def test_a_tensor_scale_over_a_summed_plate_stays_inside():
     assert torch.equal(terms["y"].scale, weights)
 
 
+def test_a_tensor_scale_along_the_datapoints_is_outside_whatever_plates_are_summed():
+    weights = torch.tensor([1.0, 2.0])
+
+    def program():
+        with pyro.plate("data", 2, dim=-1), poutine.scale(scale=weights):
+            pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            with pyro.plate("further", 3, dim=-2):
+                pyro.sample("y", dist.Normal(torch.zeros(()), 1.0))
+
+    layout, terms = layout_of(program, 2)
+    assert layout.sum_dims == (-2,) and torch.equal(layout.scale, weights)
+    assert terms["y"].scale == 1.0
+
+
+def test_sites_are_scaled_alike_only_if_all_are():
+    """Whatever comes first, a number or a tensor, and however small the numbers are."""
+
+    def program(first, second):
+        with pyro.plate("data", 3):
+            for name, scale in (("z", first), ("y", second)):
+                with poutine.scale(scale=scale):
+                    pyro.sample(name, dist.Normal(torch.zeros(()), 1.0))
+
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    pairs = [(weights, 1.0), (1.0, weights), (1e-8, 2e-8), (1.0, 1.0 + 1e-9)]
+    for first, second in pairs:
+        layout, terms = layout_of(lambda one=first, two=second: program(one, two), 1)
+        assert layout.scale == 1.0
+        for name, scale in (("z", first), ("y", second)):
+            expected = torch.as_tensor(scale)
+            assert torch.allclose(torch.as_tensor(terms[name].scale), expected, rtol=1e-12, atol=0)
+    layout, _ = layout_of(lambda: program(weights, weights.clone()), 1)
+    assert torch.equal(layout.scale, weights)
+
+
+def test_the_plates_of_the_first_site_need_not_be_those_of_all():
+    def program():
+        with pyro.plate("data", 4, dim=-2):
+            with pyro.plate("inner", 3, dim=-1):
+                pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            pyro.sample("y", dist.Normal(torch.zeros(()), 1.0))
+
+    layout, _ = layout_of(program, 2)
+    assert layout.sum_dims == (-1,)
+
+
+def test_a_sequential_plate_holds_no_datapoints():
+    """Its subsampling is a factor like any other: outside if all sites carry it, else inside."""
+
+    def program(inside):
+        for i in pyro.plate("steps", 4, subsample_size=2):
+            pyro.sample(f"z{i}", dist.Normal(torch.zeros(()), 1.0))
+            with poutine.scale(scale=inside):
+                pyro.sample(f"y{i}", dist.Normal(torch.zeros(()), 1.0))
+
+    layout, _ = layout_of(lambda: program(1.0), 0)
+    assert layout.scale == 2.0
+    layout, terms = layout_of(lambda: program(3.0), 0)
+    assert layout.scale == 1.0
+    assert sorted(term.scale for term in terms.values()) == [2.0, 2.0, 6.0, 6.0]
+
+
+def test_a_run_without_a_plate_of_particles_is_summed_to_one_number_per_datapoint():
+    def program():
+        pyro.sample("u", dist.Normal(torch.zeros(()), 1.0))
+        with pyro.plate("outer", 5, dim=-2):
+            pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            with pyro.plate("inner", 3, dim=-1):
+                pyro.sample("y", dist.Normal(torch.zeros(()), 1.0))
+
+    trace = trace_program(program, (), {}, num_particles=None, plate_nesting=2)
+    sites = sample_sites(trace)
+    layout = Layout.of(sites, 2, PARTICLE_PLATE)
+    assert layout.sum_dims == (-2, -1)
+    for site, shape in zip(sites, ((), (1, 1), (1, 1)), strict=True):
+        log_prob = layout.term(site).log_prob()
+        assert log_prob.shape == shape
+        assert torch.allclose(log_prob, site["fn"].log_prob(site["value"]).sum())
+
+
+def test_log_probabilities_are_computed_once():
+    _, terms = layout_of(nested, 2)
+    joined = JoinedTerm([[terms["z"]], [terms["y"]]], 2, True)
+    for term in (*terms.values(), joined):
+        assert term.log_prob() is term.log_prob()
+
+
+def test_a_factor_takes_the_precision_of_the_values():
+    torch.set_default_dtype(torch.float32)
+    _, terms = layout_of(nested, 2)
+    assert terms["y"].scaled(torch.tensor(2.0, dtype=torch.float64)).dtype == torch.float32
+
+
 def test_no_sites_at_all():
     layout = Layout.of([], 0, PARTICLE_PLATE)
     assert layout.scale == 1.0

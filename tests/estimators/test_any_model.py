@@ -334,6 +334,28 @@ def test_continuous_sites_alone(estimator):
     assert -grad.item() == pytest.approx((pull * u).sum().item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("estimator", [G4, G5])
+def test_generalised_em_holds_continuous_particles_constant(estimator):
+    """No gradient through the samples: that of log P(u), weighted, and of nothing else."""
+    drawn = []
+
+    def model(y):
+        loc = pyro.param("loc", torch.tensor(0.4))
+        with pyro.plate("data", 3):
+            u = pyro.sample("u", dist.Normal(loc, 1.0))
+            drawn.append(u)
+            pyro.sample("y", dist.Normal(u, 0.5), obs=y)
+
+    y, m = torch.tensor([1.0, 2.0, 3.0]), 4
+    estimator(m, max_plate_nesting=1).loss_and_grads(model, PriorProposal(model), y)
+    (u,) = drawn
+    assert not u.requires_grad
+    weight = torch.softmax(dist.Normal(u, 0.5).log_prob(y), 0)
+    pull = weight - 1 / m if estimator is G5 else weight
+    grad = pyro.get_param_store()._params["loc"].grad
+    assert -grad.item() == pytest.approx((pull * (u - 0.4)).sum().item(), rel=1e-12)
+
+
 def test_rws_trains_a_plain_function():
     def model(y):
         with pyro.plate("data", len(y)):

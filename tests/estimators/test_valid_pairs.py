@@ -18,6 +18,7 @@ from sfnn_pyro.estimators import (
     RLOO,
     VIMCO,
     DisARM,
+    Estimator,
     GumbelStraightThrough,
 )
 from sfnn_pyro.guides import MixtureProposal, PriorProposal
@@ -226,6 +227,25 @@ def test_leave_one_out_needs_two_particles(estimator):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_base_is_not_an_estimator_and_an_empty_state_is_no_error():
+    with pytest.raises(TypeError, match="abstract"):
+        Estimator(2)
+    G4(2).load_state_dict(G4(2).state_dict())
+
+
+def test_the_loss_alone_builds_no_graph():
+    modes = []
+
+    def watched(y):
+        modes.append(torch.is_grad_enabled())
+        return model(y)
+
+    G4(2, max_plate_nesting=1).loss(watched, PriorProposal(watched), Y)
+    assert modes == [False]
+    G4(2, max_plate_nesting=1).differentiable_loss(watched, PriorProposal(watched), Y)
+    assert modes == [False, True]
 
 
 def test_parameter_of_another_model():
