@@ -91,16 +91,26 @@ def make_trainer(run: Run, model: Any, data: Dataset) -> Trainer:
         parameters=parameters,
         train=data.train,
         validation=data.validation,
-        schedule=Schedule(
-            epochs=run.epochs,
-            learning_rate=run.learning_rate,
-            batch_size=run.batch_size,
-            momentum=run.momentum,
-            rising_epochs=run.rising_epochs,
-            seed=run.seed,
-        ),
-        validation_particles=min(run.particles, 20),
+        schedule=make_schedule(run),
+        validation_particles=validation_particles(run),
     )
+
+
+def make_schedule(run: Run) -> Schedule:
+    """The schedule of a run."""
+    return Schedule(
+        epochs=run.epochs,
+        learning_rate=run.learning_rate,
+        batch_size=run.batch_size,
+        momentum=run.momentum,
+        rising_epochs=run.rising_epochs,
+        seed=run.seed,
+    )
+
+
+def validation_particles(run: Run) -> int:
+    """M of the validation after each epoch."""
+    return min(run.particles, 20)
 
 
 def make_estimator(run: Run) -> Estimator:

@@ -143,20 +143,16 @@ class _Making:
         self._write({"evaluations": found, **pictures})
 
     def _write(self, result: dict[str, Any]) -> None:
-        history = [[_finite(value) for value in astuple(e)] for e in self.trainer.history]
-        result = {
-            **result,
-            "history": {
-                "columns": ["epoch", "learning_rate", "train", "validation"],
-                "rows": history,
-            },
-            "probes": {epoch: probe for epoch, probe in self.probes.items() if probe},
-            "provenance": dict(self.data.provenance),
-            "seconds": round(self.seconds + time.monotonic() - self.began, 1),
-            "device": self.device,
-            "machine": {**machine(), "sfnn_pyro": _version()},
-        }
-        write_result(self.folder, self.run, result)
+        write_made(
+            self.folder,
+            self.run,
+            result,
+            history=[list(astuple(epoch)) for epoch in self.trainer.history],
+            probes=self.probes,
+            data=self.data,
+            seconds=self.seconds + time.monotonic() - self.began,
+            device=self.device,
+        )
 
     def _load(self) -> None:
         remove_leftovers(self.checkpoint)
@@ -174,6 +170,33 @@ class _Making:
         }
         write_sealed(self.checkpoint, CHECKPOINT_KIND, contents)
         self.saved = time.monotonic()
+
+
+def write_made(
+    folder: Path,
+    run: Run,
+    result: dict[str, Any],
+    *,
+    history: list[list[float]],
+    probes: dict[str, dict[str, Any]],
+    data: Dataset,
+    seconds: float,
+    device: str,
+) -> None:
+    """Writes a run's result with all that it was made by."""
+    result = {
+        **result,
+        "history": {
+            "columns": ["epoch", "learning_rate", "train", "validation"],
+            "rows": [[_finite(value) for value in row] for row in history],
+        },
+        "probes": {epoch: probe for epoch, probe in probes.items() if probe},
+        "provenance": dict(data.provenance),
+        "seconds": round(seconds, 1),
+        "device": device,
+        "machine": {**machine(), "sfnn_pyro": _version()},
+    }
+    write_result(folder, run, result)
 
 
 def _finite(value: float) -> float | None:

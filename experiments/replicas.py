@@ -1,0 +1,231 @@
+"""Runs that differ in seed and learning rate alone, trained in one process as replicas."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+
+from sfnn_pyro.checkpoints import locked
+from sfnn_pyro.experiments import measures
+from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.problems import (
+    load_data,
+    make_estimator,
+    make_model,
+    make_schedule,
+    validation_particles,
+)
+from sfnn_pyro.experiments.results import result_path
+from sfnn_pyro.experiments.runner import TRAINED, OnProgress, execute, write_made
+from sfnn_pyro.files import read_sealed, remove_leftovers, write_sealed
+from sfnn_pyro.interrupts import Interrupted, Request, interruptible
+from sfnn_pyro.reparam import deterministic
+from sfnn_pyro.replicas import ReplicaTrainer
+from sfnn_pyro.training import NonFiniteError
+
+CHECKPOINT_KIND = "experiment replicas 1"
+MOST = 12
+"""Replicas at a time; more save nothing more."""
+
+
+def alike(run: Run, others: Iterable[Run], folder: Path, device: str = "cpu") -> list[Run]:
+    """The runs that are best trained together with a run, itself the first.
+
+    On a CPU a step with one particle is half Python, and twelve replicas take half the time of
+    twelve runs; with 20 particles nothing is gained. On a GPU all steps are mostly waiting.
+
+    Arguments:
+        run: what is to be made.
+        others: what else is.
+        folder: of results; a run that has begun there goes on alone.
+        device: where to compute.
+    """
+    common = _common(run)
+    batched = run.network in ("sfnn", "deterministic") and run.proposal == "prior"
+    same_data = not (run.noise or run.resample or run.split_by_seed)
+    pays = run.particles == 1 or device != "cpu"
+    if not (batched and same_data and pays and run.estimator != "g1"):
+        return [run]  # the averages of G1 belong to a network
+    mates = [other for other in others if _common(other) == common and other != run]
+    free = [one for one in (run, *mates) if not (_work(folder, one) / "checkpoint.pt").exists()]
+    return free[:MOST] if run in free else [run]
+
+
+def execute_alike(
+    runs: Sequence[Run],
+    folder: Path,
+    *,
+    device: str = "cpu",
+    checkpoint_minutes: float = 2.0,
+    on_progress: OnProgress = lambda done, note: None,
+) -> None:
+    """Makes runs as replicas of one model and writes a result file for each.
+
+    Their random numbers are not those of single runs: the results agree in law, and say how
+    many were trained together. If one of them becomes infinite, all are made one by one.
+
+    Arguments:
+        runs: as ``alike`` found them.
+        folder: of results.
+        device: where to compute.
+        checkpoint_minutes: the longest time between checkpoints.
+        on_progress: called after every step with the part that is done and a note.
+
+    Raises:
+        RunError: another process makes one of these runs in this folder.
+        Interrupted: by a signal, after saving.
+    """
+    work = folder / "work" / f"replicas-{_common(runs[0]).name}"
+    with interruptible() as request, ExitStack() as stack:
+        for place in (work, *(_work(folder, run) for run in runs)):
+            stack.enter_context(locked(place))
+        making = _Making(runs, folder, work / "checkpoint.pt", device, on_progress, request)
+        try:
+            with pyro.get_param_store().scope():
+                making.make(checkpoint_minutes * 60)
+            failed = False
+        except NonFiniteError:
+            failed = True
+    shutil.rmtree(work, ignore_errors=True)
+    for run in runs:
+        if failed:
+            execute(run, folder, device=device, on_progress=on_progress)
+        elif result_path(folder, run).exists():
+            shutil.rmtree(_work(folder, run), ignore_errors=True)
+
+
+class _Making:
+    """Replicas under way."""
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        folder: Path,
+        checkpoint: Path,
+        device: str,
+        on_progress: OnProgress,
+        request: Request,
+    ) -> None:
+        self.runs, self.folder, self.checkpoint = list(runs), folder, checkpoint
+        self.device, self.on_progress, self.request = device, on_progress, request
+        self.probes: list[dict[str, Any]] = []
+        self.seconds = 0.0
+
+    def make(self, interval: float) -> None:
+        remove_leftovers(self.checkpoint)
+        contents = None
+        if self.checkpoint.exists():
+            contents = read_sealed(self.checkpoint, CHECKPOINT_KIND)
+            self.runs = [Run.from_dict(one) for one in json.loads(contents["runs"])]
+        self.trainer = self._begin()
+        if contents is not None:
+            self.trainer.load_state_dict(contents["trainer"])
+            self.probes = json.loads(contents["probes"])
+            self.seconds = contents["seconds"]
+        self.began = self.saved = time.monotonic()
+        self.interval = interval
+        try:
+            self._train()
+            self._save()
+            self._finish()
+        except Interrupted as error:
+            self._save()
+            name = self.runs[0].name
+            raise Interrupted(
+                error.number, f"{error}: {name} and its replicas are saved and go on"
+            ) from None
+
+    def _begin(self) -> ReplicaTrainer:
+        first = self.runs[0]
+        self.data = load_data(first, self.device)
+        self.probes = [{} for _ in self.runs]
+        return ReplicaTrainer.of(
+            [make_model(run, self.data, self.device) for run in self.runs],
+            make_estimator(first),
+            self.data.train,
+            self.data.validation,
+            [make_schedule(run) for run in self.runs],
+            program=deterministic if first.network == "deterministic" else lambda model: model,
+            validation_particles=validation_particles(first),
+        )
+
+    def _train(self) -> None:
+        autocast: Any = nullcontext()
+        kind = torch.device(self.device).type
+        if self.runs[0].precision == "bfloat16":
+            autocast = torch.autocast(kind, torch.bfloat16)
+        if not self.trainer.steps:
+            self._probe(0)
+        with autocast:
+            for epoch in self.trainer.run(self._after_step, lambda count: self.request.check()):
+                with torch.autocast(kind, enabled=False):
+                    self._probe(epoch.epoch)
+
+    def _probe(self, epoch: int) -> None:
+        for run, network, probes in zip(
+            self.runs, self.trainer.networks(), self.probes, strict=True
+        ):
+            probes[str(epoch)] = measures.randomness(run, network, self.data)
+
+    def _after_step(self, mean: float) -> None:
+        note = f"{mean:8.2f} nats, {len(self.runs)} replicas"
+        self.on_progress(TRAINED * self.trainer.progress, note)
+        self.request.check()
+        if time.monotonic() - self.saved >= self.interval:
+            self._save()
+
+    def _finish(self) -> None:
+        share = (self.seconds + time.monotonic() - self.began) / len(self.runs)
+        for number, (run, network) in enumerate(
+            zip(self.runs, self.trainer.networks(), strict=True)
+        ):
+            if result_path(self.folder, run).exists():
+                continue
+            begun = time.monotonic()
+            found = measures.evaluations(run, network, self.data, lambda done: self.request.check())
+            pictures = measures.figures(run, network, self.data)
+            write_made(
+                self.folder,
+                run,
+                {"replicas": len(self.runs), "evaluations": found, **pictures},
+                history=self._history(number),
+                probes=self.probes[number],
+                data=self.data,
+                seconds=share + time.monotonic() - begun,
+                device=self.device,
+            )
+            done = TRAINED + (1 - TRAINED) * (number + 1) / len(self.runs)
+            self.on_progress(done, "measured")
+
+    def _history(self, number: int) -> list[list[float]]:
+        """A replica's own; its part of the training objective is not known."""
+        rate = self.runs[number].learning_rate
+        return [
+            [epoch.epoch, rate * epoch.learning_rate, float("nan"), values[number]]
+            for epoch, values in zip(self.trainer.history, self.trainer.validations, strict=True)
+        ]
+
+    def _save(self) -> None:
+        contents = {
+            "runs": json.dumps([run.to_dict() for run in self.runs]),
+            "trainer": self.trainer.state_dict(),
+            "probes": json.dumps(self.probes),
+            "seconds": self.seconds + time.monotonic() - self.began,
+        }
+        write_sealed(self.checkpoint, CHECKPOINT_KIND, contents)
+        self.saved = time.monotonic()
+
+
+def _common(run: Run) -> Run:
+    return replace(run, learning_rate=1.0, seed=0)
+
+
+def _work(folder: Path, run: Run) -> Path:
+    return folder / "work" / run.name
