@@ -64,8 +64,7 @@ def figures(run: Run, model: Any, data: Dataset) -> dict[str, Any]:
         for count in counts
     ]
     rows = [row for row in PICTURED if row < len(test)]
-    # A deterministic network completes with probabilities: its samples are drawn from those.
-    drawn = torch.bernoulli(sample_completions(program, test.x[rows], 10))
+    drawn = sample_completions(program, test.x[rows], 10)
     return {
         "particles": {"counts": counts, "negative_log_likelihood": curve},
         "completions": {

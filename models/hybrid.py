@@ -12,7 +12,7 @@ from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 from torch.nn.functional import linear
 
-from sfnn_pyro.models.sfnn import SFNN
+from sfnn_pyro.models.sfnn import OUTPUT, SFNN
 
 
 class HybridSFNN(SFNN):
@@ -115,7 +115,7 @@ class HybridSFNN(SFNN):
                 h = pyro.sample(f"h{number + 1}", fn)
                 # The first layer's d is shared by all particles: it is multiplied once.
                 d = torch.sigmoid(linear(d, weight, bias) + linear(h, beside[number]))
-            return pyro.sample("y", self._output(linear(d, *output)), obs=y)
+            return pyro.sample("y", self._output(linear(d, *output)), obs=y, infer=OUTPUT)
 
 
 def _layer(n_in: int, n_out: int, fan_in: int, bias: bool = True) -> torch.nn.Module:

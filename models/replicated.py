@@ -8,7 +8,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from sfnn_pyro.models.sfnn import SFNN
+from sfnn_pyro.models.sfnn import OUTPUT, SFNN
 
 
 class ReplicatedSFNN(PyroModule):
@@ -80,7 +80,7 @@ class ReplicatedSFNN(PyroModule):
             for number, (weight, bias) in enumerate(hidden, 1):
                 fn = dist.Bernoulli(logits=_linear(h, weight, bias), validate_args=False)
                 h = pyro.sample(f"h{number}", fn.to_event(1))
-            return pyro.sample("y", self._output(_linear(h, *output)), obs=y)
+            return pyro.sample("y", self._output(_linear(h, *output)), obs=y, infer=OUTPUT)
 
     _output = SFNN._output
 

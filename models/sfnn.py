@@ -14,6 +14,9 @@ from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 from torch.nn.functional import linear
 
+OUTPUT = {"is_output": True}
+"""Says of a site that it is no hidden layer, also when nothing is observed there."""
+
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 
 
@@ -101,7 +104,7 @@ class SFNN(PyroModule):
             for number, (weight, bias) in enumerate(hidden, 1):
                 fn = dist.Bernoulli(logits=linear(h, weight, bias), validate_args=False)
                 h = pyro.sample(f"h{number}", fn.to_event(1))
-            return pyro.sample("y", self._output(linear(h, *output)), obs=y)
+            return pyro.sample("y", self._output(linear(h, *output)), obs=y, infer=OUTPUT)
 
     def _data_plate(self, batch_size: int) -> Any:
         if self.data_size is None:

@@ -293,6 +293,9 @@ class MeanReparam(Reparam):
 def latent_bernoullis(reparam: Reparam) -> Callable[[Any], Reparam | None]:
     """A ``poutine.reparam`` configuration: this reparameterizer at every Bernoulli latent site.
 
+    A site is latent unless it is observed, or says ``infer={"is_output": True}``: what a model
+    predicts stays random when it is asked to predict.
+
     Example:
         >>> import pyro, pyro.distributions as dist, torch
         >>> from pyro import poutine
@@ -300,7 +303,12 @@ def latent_bernoullis(reparam: Reparam) -> Callable[[Any], Reparam | None]:
         ...     pyro.sample("h", dist.Bernoulli(0.5))
         tensor(0.5000)
     """
-    return lambda site: reparam if not site["is_observed"] and is_bernoulli(site["fn"]) else None
+
+    def config(site: Any) -> Reparam | None:
+        latent = not (site["is_observed"] or site["infer"].get("is_output"))
+        return reparam if latent and is_bernoulli(site["fn"]) else None
+
+    return config
 
 
 def deterministic(model: Callable[..., Any]) -> Callable[..., Any]:
