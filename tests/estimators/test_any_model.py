@@ -9,12 +9,15 @@ from pyro import poutine
 from sfnn_pyro.estimators import (
     ESTIMATORS,
     G1,
+    G2,
+    G3,
     G4,
     G5,
     OVIS,
     RLOO,
     VIMCO,
     DisARM,
+    GumbelStraightThrough,
     ReweightedWakeSleep,
 )
 from sfnn_pyro.exact import exact_log_likelihood
@@ -354,6 +357,25 @@ def test_generalised_em_holds_continuous_particles_constant(estimator):
     pull = weight - 1 / m if estimator is G5 else weight
     grad = pyro.get_param_store()._params["loc"].grad
     assert -grad.item() == pytest.approx((pull * (u - 0.4)).sum().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("estimator", [G2, G3, GumbelStraightThrough])
+def test_straight_through_estimators_leave_continuous_sites_as_they_are(estimator):
+    """The gradient passes through their own samples: du/dloc = 1."""
+    drawn = []
+
+    def model(y):
+        with pyro.plate("data", 3):
+            u = pyro.sample("u", dist.Normal(pyro.param("loc", torch.tensor(0.4)), 1.0))
+            drawn.append(u.detach())
+            pyro.sample("y", dist.Normal(u, 0.5), obs=y)
+
+    y = torch.tensor([1.0, 2.0, 3.0])
+    estimator(4, max_plate_nesting=1).loss_and_grads(model, PriorProposal(model), y)
+    (u,) = drawn
+    weight = torch.softmax(dist.Normal(u, 0.5).log_prob(y), 0)
+    grad = pyro.get_param_store()._params["loc"].grad
+    assert -grad.item() == pytest.approx((weight * (y - u) / 0.25).sum().item(), rel=1e-12)
 
 
 def test_rws_trains_a_plain_function():

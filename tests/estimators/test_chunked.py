@@ -77,6 +77,56 @@ def test_differentiable_loss_and_recognition_network(problem):
     assert elbo.loss(model, guide, x, y) == pytest.approx(loss.item(), rel=1e-13)
 
 
+def by_chunks_and_at_once(model, guide, *args, estimator=G4):
+    """Losses and gradients of both ways of a chunked loss, from the same random state."""
+    elbo, found = Chunked(estimator(6, max_plate_nesting=1), 4), []
+    for differentiable in (True, False):
+        torch.manual_seed(1)
+        if differentiable:
+            loss = elbo.differentiable_loss(model, guide, *args)
+            loss.backward()
+            loss = loss.item()
+        else:
+            loss = elbo.loss_and_grads(model, guide, *args)
+            assert isinstance(loss, float)
+        torch.manual_seed(1)
+        alone = elbo.loss(model, guide, *args)
+        assert isinstance(alone, float) and alone == pytest.approx(loss, rel=1e-13)
+        stored = dict(pyro.get_param_store()._params)
+        grads = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in stored.items()}
+        found.append(grads)
+        for p in stored.values():
+            p.grad = None
+    for name, grad in found[0].items():
+        assert torch.allclose(grad, found[1][name], rtol=1e-11, atol=1e-13)
+    return loss, found[0]
+
+
+def test_parameters_that_get_no_gradient(problem):
+    """A guide's under G4, and one that is frozen."""
+    model, x, y = problem
+    guide = RecognitionNetwork(model)
+    model.layers[1].bias.requires_grad_(False)
+    _, grads = by_chunks_and_at_once(model, guide, x, y)
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {name for name, grad in grads.items() if grad.any()} == names
+
+
+def test_constrained_parameters_and_the_scale_of_a_minibatch():
+    y = torch.randn(5)
+
+    def model(y, size=5):
+        spread = pyro.param("spread", torch.tensor(1.5), constraint=dist.constraints.positive)
+        with pyro.plate("data", size, subsample_size=5, subsample=torch.arange(5)):
+            h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.4)))
+            pyro.sample("y", dist.Normal(h, spread), obs=y)
+
+    one, grads = by_chunks_and_at_once(model, PriorProposal(model), y)
+    ten, tenfold = by_chunks_and_at_once(model, PriorProposal(model), y, 50)
+    assert ten == pytest.approx(10 * one)
+    assert torch.allclose(tenfold["spread"], 10 * grads["spread"]) and grads["spread"] != 0
+
+
 def test_all_chunks_see_the_same_subsample():
     data = torch.randn(50)
 

@@ -98,6 +98,35 @@ def test_deep_network_is_exactly_unbiased(kind, monkeypatch):
     assert close(-gradient(loss, case.parameters()), gradient(target, case.parameters()))
 
 
+def test_gradient_of_given_particles_and_partners_is_the_written_out_sum(monkeypatch):
+    """Three particles; the expectation would forgive a constant added to the difference."""
+    logits, loc = torch.randn(2, requires_grad=True), torch.randn(2)
+    y, m = torch.tensor([0.7, -0.4]), 3
+
+    def model(y):
+        with pyro.plate("data", len(y)):
+            h = pyro.sample("h", dist.Bernoulli(logits=logits).to_event(1))
+            pyro.sample("y", dist.Normal(h @ loc, 1.0), obs=y)
+
+    h, partner = torch.rand(m, 2, 2).round(), torch.rand(m, 2, 2).round()
+    monkeypatch.setattr(disarm, "antithetic", lambda logits, value: partner)
+    with Queue({"h": [h]}):
+        loss = DisARM(m, max_plate_nesting=1).differentiable_loss(model, PriorProposal(model), y)
+
+    def chat(particles, b):
+        log_w = dist.Normal(particles @ loc, 1.0).log_prob(y[b])
+        return torch.logsumexp(log_w, 0) - torch.log(torch.tensor(float(m)))
+
+    expected = torch.zeros(2)
+    for b in range(2):
+        for i in range(m):
+            swapped = h[:, b].clone()
+            swapped[i] = partner[i, b]
+            half = (chat(h[:, b], b) - chat(swapped, b)) / 2
+            expected += half * (h[i, b] - partner[i, b]) * torch.sigmoid(logits.detach().abs())
+    assert close(-gradient(loss, [logits]), expected)
+
+
 def test_nested_plates_flip_all_units_of_a_datapoint_together(monkeypatch):
     """One particle, Bernoullis in an inner plate: all pairs enumerated."""
     y = torch.tensor([[0.3, -1.2]])

@@ -113,9 +113,61 @@ def test_baselines_belong_to_the_units_of_an_inner_plate_and_a_mask_silences_a_s
 def test_one_estimator_for_each_model():
     elbo = G1(2, max_plate_nesting=1)
     x, y = torch.zeros(1, 2), torch.zeros(1, 2)
-    small = SFNN([2, 3, 2])
+    small, large = SFNN([2, 3, 2]), SFNN([2, 4, 2])
     elbo.differentiable_loss(small, PriorProposal(small), x, y)
     pyro.clear_param_store()
-    large = SFNN([2, 4, 2])
     with pytest.raises((ValueError, RuntimeError)):
         elbo.differentiable_loss(large, PriorProposal(large), x, y)
+    elbo.load_state_dict({"averages": {"h1": torch.ones(2, 1)}})  # which would broadcast
+    with pytest.raises(ValueError, match=r"'h1' had units of shape \(1,\) before and now \(4,\)"):
+        elbo.differentiable_loss(large, PriorProposal(large), x, y)
+
+
+def test_units_of_an_event_in_an_inner_plate():
+    """The averages are over particles and datapoints, not over the inner plate or the event."""
+
+    def model(y):
+        with pyro.plate("data", len(y), dim=-2):
+            pyro.sample("z", dist.Bernoulli(torch.tensor(0.3)))
+            with pyro.plate("inner", 3, dim=-1):
+                h = pyro.sample("h", dist.Bernoulli(torch.full((3, 4), 0.4)).to_event(1))
+                pyro.sample("y", dist.Normal(h.sum(-1), 1.0), obs=y)
+
+    elbo, y, m = G1(7), torch.randn(5, 3), 7
+    elbo.max_plate_nesting = 2
+    h = torch.rand(m, 5, 3, 4).round()
+    with Queue({"h": [h]}):
+        elbo.differentiable_loss(model, PriorProposal(model), y)
+    with torch.no_grad():
+        elbo.decay = 0.0
+        with Queue({"h": [h]}):
+            elbo.differentiable_loss(model, PriorProposal(model), y)
+    log_w = dist.Normal(h.sum(-1), 1.0).log_prob(y).sum(-1)  # (M, B)
+    chat = torch.logsumexp(log_w, 0) - torch.log(torch.tensor(float(m)))
+    squares = (h - 0.4) ** 2
+    numerator = (squares * chat[:, None, None]).mean((0, 1))
+    assert torch.allclose(elbo.state_dict()["averages"]["h"][0], numerator)
+    assert torch.allclose(elbo.baseline("h"), numerator / squares.mean((0, 1)))
+
+
+def test_a_state_is_a_copy_both_ways():
+    elbo = G1(2)
+    state = {"averages": {"h": torch.ones(2, 3)}}
+    elbo.load_state_dict(state)
+    state["averages"]["h"].zero_()
+    elbo.state_dict()["averages"]["h"].zero_()
+    assert torch.equal(elbo.state_dict()["averages"]["h"], torch.ones(2, 3))
+
+
+def test_a_decay_of_zero_keeps_the_last_minibatch_alone(problem):
+    model, x, y = problem
+    elbo = G1(3, decay=0.0, max_plate_nesting=1)
+    elbo.loss_and_grads(model, PriorProposal(model), x, y)
+    h1, h2 = torch.rand(3, 6, 4).round(), torch.rand(3, 6, 2).round()
+    with Queue({"h1": [h1], "h2": [h2]}):
+        elbo.loss_and_grads(model, PriorProposal(model), x, y)
+    expected = by_hand(model, x, y, h1, h2)
+    for name, pair in elbo.state_dict()["averages"].items():
+        assert torch.allclose(pair, expected[name])
+    with pytest.raises(ValueError, match=r"decay=-0.5: must lie in \[0, 1\)"):
+        G1(2, decay=-0.5)

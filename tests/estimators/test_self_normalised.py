@@ -92,6 +92,54 @@ def test_sleep_phase_is_the_gradient_of_the_expected_log_density_of_dreams():
     assert not gradient(value, list(model.parameters())).any()
 
 
+@pytest.mark.parametrize("insomnia", [0.0, 0.25, 1.0])
+def test_phases_share_the_guides_gradient(insomnia, monkeypatch):
+    """The sleep phase adds 1 - insomnia of its gradient, and nothing to the loss."""
+    dreams = torch.tensor(3.0, requires_grad=True)
+    monkeypatch.setattr(ReweightedWakeSleep, "_sleep", lambda *args: 7 * dreams)
+    case = network("recognition", (2,))
+    estimator = ReweightedWakeSleep(2, insomnia=insomnia, max_plate_nesting=1)
+    torch.manual_seed(1)
+    loss = estimator.differentiable_loss(case.model, case.guide, *case.args(1))
+    torch.manual_seed(1)
+    assert loss.item() == pytest.approx(estimator.loss(case.model, case.guide, *case.args(1)))
+    (grad,) = gradient(loss, [dreams]).tolist()
+    assert grad == pytest.approx(-7 * (1 - insomnia))
+
+
+def test_the_prior_of_a_mixture_does_not_dream():
+    model = SFNN([2, 3, 2])
+    guide = RecognitionNetwork(model)
+    estimator = ReweightedWakeSleep(2, insomnia=0.0, max_plate_nesting=1)
+    args = torch.randn(4, 2), torch.rand(4, 2).round()
+    alone, mixed = [], []
+    for proposal, found in ((guide, alone), (MixtureProposal(PriorProposal(model), guide), mixed)):
+        torch.manual_seed(1)
+        found.append(estimator._sleep(model, proposal, args, {}))
+    assert torch.equal(alone[0], mixed[0])
+    assert not gradient(mixed[0], list(model.parameters())).any()
+
+
+def test_dreams_take_the_place_of_observations_alone():
+    """A latent may carry notes of its own; without a sleep phase nothing is dreamt."""
+    y = torch.zeros(3)
+
+    def model(given=None):
+        with pyro.plate("data", 3):
+            h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.5)), infer={"note": 1})
+            pyro.sample("y", dist.Normal(h, 1.0), obs=y if given is None else given)
+
+    def guide(given=None):
+        with pyro.plate("data", 3):
+            pyro.sample("h", dist.Bernoulli(logits=pyro.param("q", torch.tensor(0.3))))
+
+    ReweightedWakeSleep(2, insomnia=0.5).differentiable_loss(model, guide, y).backward()
+    pyro.get_param_store()._params["q"].grad = None
+    loss = ReweightedWakeSleep(2, insomnia=1.0).differentiable_loss(model, guide)
+    loss.backward()
+    assert pyro.get_param_store()._params["q"].grad.isfinite()
+
+
 def test_both_phases_in_one_step_move_model_and_guide():
     model = SFNN([3, 4, 2])
     guide = RecognitionNetwork(model, width=5)
@@ -171,8 +219,9 @@ def test_keyword_observations_are_dreamt_too():
 def test_refusals():
     model = SFNN([2, 3, 2])
     x, y = torch.zeros(1, 2), torch.zeros(1, 2)
-    with pytest.raises(ValueError, match="must lie between 0"):
-        ReweightedWakeSleep(2, insomnia=1.5)
+    for insomnia in (1.5, -0.5):
+        with pytest.raises(ValueError, match="must lie between 0"):
+            ReweightedWakeSleep(2, insomnia=insomnia)
     with pytest.raises(ValueError, match="the prior has nothing to learn; use G5"):
         ReweightedWakeSleep(2).loss(model, PriorProposal(model), x, y)
     with pytest.raises(ValueError, match=r"G5 needs PriorProposal\(model\) or a MixtureProposal"):

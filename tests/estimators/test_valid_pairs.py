@@ -21,7 +21,8 @@ from sfnn_pyro.estimators import (
     Estimator,
     GumbelStraightThrough,
 )
-from sfnn_pyro.guides import MixtureProposal, PriorProposal
+from sfnn_pyro.estimators.checks import check_finite
+from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
 
 Y = torch.tensor([0.5, -0.5])
@@ -96,8 +97,29 @@ def test_guide_without_the_plate():
     def guide(y):
         pyro.sample("h", dist.Bernoulli(torch.full((2,), 0.5)).to_event(1))
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="'h' lies in plate none in the guide and 'data' in the m"):
         G4(3).loss(model, guide, Y)
+
+
+def test_guide_with_a_further_plate():
+    def guide(y):
+        pyro.sample("first", dist.Bernoulli(torch.tensor(0.5)))  # which the model does not know
+        with pyro.plate("data", len(y)), pyro.plate("extra", 1, dim=-2):
+            pyro.sample("h", dist.Bernoulli(torch.tensor(0.5)))
+
+    with pytest.raises(ValueError, match="'h' lies in plate 'extra' in the guide and none in the"):
+        G4(3).loss(model, guide, Y)
+
+
+def test_sequential_plates_are_no_plates_of_datapoints():
+    def steps(y, observed=True):
+        for i in pyro.plate("steps", 2):
+            with pyro.plate(f"data{i}", len(y), dim=-1):
+                h = pyro.sample(f"h{i}", dist.Bernoulli(torch.tensor(0.5)))
+                if observed:
+                    pyro.sample(f"y{i}", dist.Normal(h, 1.0), obs=y)
+
+    assert VIMCO(3).loss(steps, lambda y: steps(y, observed=False), Y) > 0
 
 
 def test_event_dimensions_that_disagree():
@@ -175,6 +197,74 @@ def test_a_site_without_a_gradient_is_named_with_its_siblings(estimator):
         estimator(3).loss(counts, PriorProposal(counts), Y)
 
 
+DECLARED = {
+    "g1": ("objective", True, True, 1),
+    "g2": ("objective", False, True, 1),
+    "g3": ("objective", False, True, 1),
+    "g4": ("likelihood", False, False, 1),
+    "g5": ("likelihood", False, False, 1),
+    "vimco": ("objective", True, True, 2),
+    "rloo": ("bound", True, True, 2),
+    "ovis": ("objective", True, True, 2),
+    "disarm": ("objective", True, True, 1),
+    "gumbel": ("objective", False, True, 1),
+    "rws": ("likelihood", False, False, 1),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_declarations_and_options(name):
+    kind = ESTIMATORS[name]
+    estimator = kind(num_particles=3, max_plate_nesting=2)
+    declared = estimator.target, estimator.unbiased, estimator.pathwise, estimator.least_particles
+    assert declared == DECLARED[name]
+    assert (estimator.num_particles, estimator.max_plate_nesting) == (3, 2)
+    assert estimator.vectorize_particles is True and kind().max_plate_nesting == math.inf
+    if name not in ("g1", "disarm"):
+        one = kind(num_particles=3, max_plate_nesting=2, vectorize_particles=False)
+        assert one.vectorize_particles is False
+    assert GumbelStraightThrough(2, temperature=0.3).temperature == 0.3
+    with pytest.raises(ValueError, match=f"needs at least {DECLARED[name][3]}"):
+        kind(num_particles=DECLARED[name][3] - 1)
+
+
+def test_what_was_given_as_a_guide_is_named():
+    network, other = SFNN([2, 3, 2]), SFNN([2, 3, 2])
+    x, y = torch.zeros(1, 2), torch.zeros(1, 2)
+
+    def my_guide(x, y):
+        pass
+
+    recognition = RecognitionNetwork(network)
+    for estimator, guide, words in (
+        (ESTIMATORS["rws"](2), PriorProposal(network), "the model's prior"),
+        (G5(2), PriorProposal(other), "the prior of another model"),
+        (G5(2), MixtureProposal(recognition, my_guide), "a mixture that does not hold it"),
+        (G5(2), my_guide, "my_guide"),
+        (G5(2), recognition, "RecognitionNetwork"),
+    ):
+        with pytest.raises(ValueError, match=f"of the same model, and got {words}:"):
+            estimator.loss(network, guide, x, y)
+
+
+@pytest.mark.parametrize(
+    ("args", "bad"),
+    [
+        ((torch.tensor([math.nan]),), 1),
+        (("text", None, 3, torch.tensor([1]), torch.tensor([[0.0, math.inf]])), 5),
+        ((torch.zeros(2), -torch.tensor(math.inf), torch.zeros(1)), 2),
+    ],
+)
+def test_arguments_that_are_not_finite_are_counted_from_one(args, bad):
+    with pytest.raises(ValueError, match=f"argument {bad} of the model holds NaN or infinity"):
+        check_finite(args)
+
+
+def test_arguments_without_numbers_are_none_of_its_business():
+    check_finite(("text", math.nan, torch.tensor([True]), torch.zeros(2, device="meta")))
+    check_finite((torch.zeros(2, device="meta"), torch.zeros(0), torch.ones(3)))
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_estimator_declares_itself(name):
     estimator = ESTIMATORS[name](num_particles=4)
@@ -217,6 +307,7 @@ def test_leave_one_out_needs_two_particles(estimator):
     [
         (lambda: VIMCO(2, mean="harmonic"), "mean='harmonic'"),
         (lambda: OVIS(2, gamma=2.0), "gamma=2"),
+        (lambda: OVIS(2, gamma=-0.5), "gamma=-0.5"),
         (lambda: G1(2, decay=1.0), "decay=1"),
         (lambda: GumbelStraightThrough(2, temperature=0.0), "temperature=0"),
         (lambda: G4(0), "num_particles=0"),
@@ -248,12 +339,56 @@ def test_the_loss_alone_builds_no_graph():
     assert modes == [False, True]
 
 
+def test_a_pair_is_checked_again_when_the_guide_is_another():
+    estimator = VIMCO(3)
+    assert isinstance(estimator.loss(model, simple, Y), float)
+    with pytest.raises(ValueError, match="does not propose the latent"):
+        estimator.loss(model, lambda y: None, Y)
+
+
+def test_without_pyros_validation_nothing_is_checked():
+    with pyro.validation_enabled(False):
+        assert VIMCO(3).loss(model, lambda y: simple(y, extra="nobody"), Y) > 0
+
+
+def test_a_graph_may_be_retained():
+    logits = torch.tensor(0.2, requires_grad=True).exp()  # a part that two losses share
+
+    def shared(y):
+        with pyro.plate("data", len(y)):
+            h = pyro.sample("h", dist.Bernoulli(logits=logits))
+            pyro.sample("y", dist.Normal(h, 1.0), obs=y)
+
+    estimator = G4(3, max_plate_nesting=1)
+    estimator.retain_graph = True
+    for _ in range(2):
+        estimator.loss_and_grads(shared, PriorProposal(shared), Y)
+    estimator.retain_graph = False
+    estimator.loss_and_grads(shared, PriorProposal(shared), Y)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        estimator.loss_and_grads(shared, PriorProposal(shared), Y)
+
+
+@pytest.mark.parametrize("estimator", [G1, G3, DisARM])
+def test_an_observed_site_may_be_of_any_kind(estimator):
+    network = SFNN([2, 3, 4], "categorical")
+    loss = estimator(3).loss(network, PriorProposal(network), torch.zeros(4, 2), torch.arange(4))
+    assert loss > 0
+
+
 def test_parameter_of_another_model():
     first, second = SFNN([2, 3, 2]), SFNN([2, 3, 2])
     x, y = torch.zeros(1, 2), torch.zeros(1, 2)
     G4(2).loss_and_grads(first, PriorProposal(first), x, y)
+    estimator = G4(2)
+    assert estimator.loss(second, PriorProposal(second), x, y) > 0  # which trains nothing
     with pytest.raises(ValueError, match="belongs to another model"):
-        G4(2).loss_and_grads(second, PriorProposal(second), x, y)
+        estimator.loss_and_grads(second, PriorProposal(second), x, y)
     with pyro.settings.context(module_local_params=True):
         third = SFNN([2, 3, 2])
-        assert G4(2).loss(third, PriorProposal(third), x, y) > 0
+        assert G4(2).loss_and_grads(third, PriorProposal(third), x, y) > 0
+    pyro.clear_param_store()
+    guides = [RecognitionNetwork(first) for _ in range(2)]
+    VIMCO(2).loss_and_grads(first, guides[0], x, y)
+    with pytest.raises(ValueError, match="belongs to another model"):
+        VIMCO(2).loss_and_grads(first, guides[1], x, y)
