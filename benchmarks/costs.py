@@ -18,6 +18,7 @@ from benchmarks.timing import interleave, machine, peak_memory, summary, write_j
 from sfnn_pyro.memory import keep_pages
 
 CHUNK = 100
+REPLICAS = 3, 9
 START = """
 import time
 begin = time.perf_counter()
@@ -51,6 +52,12 @@ def contenders() -> dict[str, dict]:
             "estimator": estimator,
             "bfloat16": True,
         }
+    for replicas in REPLICAS:
+        for particles in (1, PARTICLES):
+            found[f"G3 M={particles} replicas={replicas}"] = {
+                "num_particles": particles,
+                "replicas": replicas,
+            }
     found["G3 B=1 M=1"] = {"num_particles": 1, "batch": 1}
     found["G3 B=1 M=10000"] = {"num_particles": 10_000, "batch": 1, "particle_chunk": 1_000}
     return found

@@ -10,17 +10,13 @@ import time
 from collections.abc import Callable
 
 import torch
-from pyro.infer import SVI
 
 from benchmarks.floors import make_floor_g3, make_floor_g5
-from benchmarks.network import BATCH, LEARNING_RATE, MOMENTUM, SIZES, make_batch
-from benchmarks.ours import NUMBERS
+from benchmarks.network import BATCH, SIZES, make_batch
+from benchmarks.ours import make_ours
 from benchmarks.timing import interleave, machine, ratio, summary, write_json
-from sfnn_pyro import estimators
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.guides import PriorProposal
-from sfnn_pyro.models import SFNN, ReplicatedSFNN
-from sfnn_pyro.optim import JointOptim
+from sfnn_pyro.models import SFNN
 
 HOWS = ("eager", "lazy", "captured")
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -40,23 +36,6 @@ def timed(step: Callable[[], object], precision: str, device: str) -> Callable[[
     return call
 
 
-def make_step(
-    name: str, particles: int, how: str, device: str, replicas: int = 0
-) -> Callable[[], object]:
-    """`svi.step` of a network, or of replicas of it, with its data on the device."""
-    x, y = (torch.from_numpy(part).to(device) for part in make_batch(BATCH, SIZES))
-    networks = [SFNN(list(SIZES)) for _ in range(replicas or 1)]
-    prefix = f"network{next(NUMBERS)}"
-    model = ReplicatedSFNN(networks, name=prefix) if replicas else SFNN(list(SIZES), name=prefix)
-    model = model.to(device)
-    elbo = getattr(estimators, name)(num_particles=particles)
-    if how != "eager":
-        elbo = estimators.Lazy(estimators.Captured(elbo) if how == "captured" else elbo)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
-    svi = SVI(model, PriorProposal(model), JointOptim(optimizer), elbo)
-    return lambda: svi.step(x, y)
-
-
 def contenders(device: str) -> dict[str, Callable[[], None]]:
     """Names and calls: estimator, particles, how, precision."""
     on_gpu = device != "cpu"
@@ -67,12 +46,12 @@ def contenders(device: str) -> dict[str, Callable[[], None]]:
         for name in ("G3", "G4", "G5"):
             for how in hows:
                 for precision in precisions if particles == 20 else ("tf32",):
-                    step = make_step(name, particles, how, device)
+                    step = make_ours(BATCH, particles, estimator=name, device=device, how=how)
                     calls[f"{name} M={particles} {how} {precision}"] = timed(
                         step, precision, device
                     )
     for name in ("G3", "G5"):
-        step = make_step(name, 20, hows[-1], device, REPLICAS)
+        step = make_ours(BATCH, 20, estimator=name, device=device, how=hows[-1], replicas=REPLICAS)
         calls[f"{name} M=20 {hows[-1]} tf32 {REPLICAS} replicas"] = timed(step, "tf32", device)
     with torch.device(device):
         for name, floor in (("G3", make_floor_g3), ("G5", make_floor_g5)):
@@ -95,7 +74,7 @@ def evaluation_seconds(device: str) -> float:
 
 def profile(device: str) -> str:
     """Where an uncaptured G3 step spends its time."""
-    step = timed(make_step("G3", 20, "eager", device), "tf32", device)
+    step = timed(make_ours(BATCH, 20, device=device), "tf32", device)
     for _ in range(5):
         step()
     activities = [torch.profiler.ProfilerActivity.CPU]

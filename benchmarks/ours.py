@@ -1,4 +1,4 @@
-"""This project's step: `svi.step` with G3, G4 or G5 and the prior as proposal."""
+"""This project's step: `svi.step` with the prior as proposal, of one network or of replicas."""
 
 from __future__ import annotations
 
@@ -22,21 +22,32 @@ def make_ours(
     bfloat16: bool = False,
     particle_chunk: int | None = None,
     device: str = "cpu",
-) -> Callable[[], float]:
+    how: str = "eager",
+    replicas: int = 0,
+) -> Callable[[], object]:
     from sfnn_pyro import estimators
     from sfnn_pyro.guides import PriorProposal
-    from sfnn_pyro.models import SFNN
+    from sfnn_pyro.models import SFNN, ReplicatedSFNN
     from sfnn_pyro.optim import JointOptim
 
     x, y = (torch.from_numpy(part).to(device) for part in make_batch(batch, sizes))
-    model = SFNN(list(sizes), name=f"network{next(NUMBERS)}").to(device)
+    name = f"network{next(NUMBERS)}"
+    if replicas:
+        model = ReplicatedSFNN([SFNN(list(sizes)) for _ in range(replicas)], name=name)
+    else:
+        model = SFNN(list(sizes), name=name)
+    model = model.to(device)
     elbo = getattr(estimators, estimator)(num_particles=num_particles)
     if particle_chunk is not None:
         elbo = estimators.Chunked(elbo, particle_chunk)
+    if how == "captured":
+        elbo = estimators.Captured(elbo)
+    if how != "eager":
+        elbo = estimators.Lazy(elbo)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
     svi = SVI(model, PriorProposal(model), JointOptim(optimizer), elbo)
 
-    def step() -> float:
+    def step() -> object:
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
             return svi.step(x, y)
 
