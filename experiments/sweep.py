@@ -1,18 +1,16 @@
 """A sweep over grids: plans from the result files at hand, runs, and plans again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 
-import joblib
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sfnn_pyro.experiments.grid import Grid, Run, plan
+from sfnn_pyro.experiments.local import Made, make, together
+from sfnn_pyro.experiments.on_ray import Cluster
 from sfnn_pyro.experiments.results import read_results
-from sfnn_pyro.experiments.runner import OnProgress, execute
-from sfnn_pyro.interrupts import Interrupted
-from sfnn_pyro.runs import RunError
 
 
 def sweep(
@@ -20,7 +18,9 @@ def sweep(
     folder: Path,
     *,
     workers: int = 1,
+    cores: int | None = None,
     device: str = "cpu",
+    cluster: Cluster | None = None,
     console: Console | None = None,
 ) -> None:
     """Makes every run of the grids that has no result in the folder yet.
@@ -32,15 +32,20 @@ def sweep(
     Arguments:
         grids: what to run.
         folder: of results.
-        workers: processes; more than one use one thread each.
+        workers: processes; one makes its runs itself, on all cores.
+        cores: threads of each run, then in a process of its own; 1 of several workers unless
+            given.
         device: where to compute.
+        cluster: makes the runs on Ray instead; workers, cores and device are then the cluster's.
         console: where the progress of the whole sweep is shown.
 
     Raises:
-        ValueError: ``workers`` is below 1.
+        ValueError: ``workers`` or ``cores`` is below 1.
+        RunError: a run was lost, and could not be made again.
     """
-    if workers < 1:
-        raise ValueError(f"workers={workers}: must be at least 1")
+    if workers < 1 or (cores is not None and cores < 1):
+        raise ValueError(f"workers={workers}, cores={cores}: must be at least 1")
+    alone = cluster is None and workers == 1 and cores is None
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -50,7 +55,10 @@ def sweep(
     )
     taken: set[str] = set()
     console = console or Console()
-    with Progress(*columns, console=console) as progress:
+    with (
+        cluster.connected() if cluster else nullcontext(),
+        Progress(*columns, console=console) as progress,
+    ):
         whole = progress.add_task("runs", total=None, note="")
         done = 0
         while True:
@@ -58,56 +66,33 @@ def sweep(
             if not pending:
                 break
             # One worker plans again after every run, since each result may choose a rate.
-            some = pending[:1] if workers == 1 else pending
+            some = pending[:1] if alone else pending
             progress.update(whole, total=done + len(pending), note=some[0].name)
-            if workers == 1:
+            finished: Generator[Made]
+            if alone:
                 finished = _alone(some[0], folder, device, progress)
+            elif cluster is not None:
+                finished = cluster.together(some, folder)
             else:
-                finished = _together(some, folder, device, workers)
-            for run, skipped in finished:
-                done += 1
-                taken |= {run.name} if skipped else set()
-                progress.update(whole, completed=done, note=run.name)
-                if not console.is_terminal:  # a log, where no bar is drawn
-                    left = ", left to another process" if skipped else ""
-                    console.print(f"{done}: {run.name}{left}", soft_wrap=True)
+                finished = together(some, folder, device=device, workers=workers, cores=cores or 1)
+            with closing(finished):  # also after Ctrl-C, before the engine is left
+                for run, skipped in finished:
+                    done += 1
+                    taken |= {run.name} if skipped else set()
+                    progress.update(whole, completed=done, note=run.name)
+                    if not console.is_terminal:  # a log, where no bar is drawn
+                        left = ", left to another process" if skipped else ""
+                        console.print(f"{done}: {run.name}{left}", soft_wrap=True)
         progress.update(whole, total=done, completed=done, note="nothing left to run")
 
 
-def _alone(run: Run, folder: Path, device: str, progress: Progress) -> Iterator[tuple[Run, bool]]:
+def _alone(run: Run, folder: Path, device: str, progress: Progress) -> Generator[Made]:
     task = progress.add_task(run.name, total=100, note="")
 
     def on_progress(done: float, note: str) -> None:
         progress.update(task, completed=int(100 * done), note=note)
 
     try:
-        yield _execute(run, folder, device, on_progress)
+        yield make(run, folder, device, on_progress)
     finally:
         progress.remove_task(task)
-
-
-def _together(
-    runs: Sequence[Run], folder: Path, device: str, workers: int
-) -> Iterator[tuple[Run, bool]]:
-    with joblib.parallel_config("loky", inner_max_num_threads=1):
-        parallel = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
-        yield from parallel(joblib.delayed(_worker)(run, folder, device) for run in runs)
-
-
-def _worker(run: Run, folder: Path, device: str) -> tuple[Run, bool]:
-    torch.set_num_threads(1)
-    try:
-        return _execute(run, folder, device, lambda done, note: None)
-    except Interrupted:  # saved; the signal came to the parent too
-        return run, True
-
-
-def _execute(run: Run, folder: Path, device: str, on_progress: OnProgress) -> tuple[Run, bool]:
-    """Makes a run, or says that another process is making it."""
-    try:
-        execute(run, folder, device=device, on_progress=on_progress)
-    except RunError as error:
-        if "in use" not in str(error):
-            raise
-        return run, True
-    return run, False

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 def torchrun(*arguments, ranks=2, restarts=0, **options) -> subprocess.Popen:
@@ -71,7 +71,7 @@ def wait_for(condition, process: subprocess.Popen):
     while not (found := condition()):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
+        time.sleep(0.02)
     return found
 
 

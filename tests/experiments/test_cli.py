@@ -45,6 +45,7 @@ def test_unknown_experiments_are_one_line(capsys, tmp_path):
 
 
 def test_a_report_keeps_what_earlier_commands_ran(tiny, capsys, tmp_path):
-    sfnn(capsys, "reproduce", "theorem1", "--out", tmp_path)
-    assert "Theorem 1" in sfnn(capsys, "reproduce", "figure2", "--out", tmp_path).out
+    sfnn(capsys, "reproduce", "theorem1", "--out", tmp_path, "--workers", 1)
+    result = sfnn(capsys, "reproduce", "figure2", "--out", tmp_path, "--workers", 1)
+    assert "Theorem 1" in result.out
     assert "Theorem 1" in (tmp_path / "report.html").read_text()

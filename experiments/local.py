@@ -1,0 +1,74 @@
+"""The runs of a sweep in processes of this machine."""
+
+import os
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.runner import OnProgress, execute
+from sfnn_pyro.interrupts import Interrupted
+from sfnn_pyro.runs import RunError
+
+MEMORY_OF_A_RUN = 2**30
+"""Bytes; a training on MNIST takes about 0.8 GiB."""
+
+Made = tuple[Run, bool]
+"""A run, and whether it was left to another process."""
+
+
+def fitting(cores: int = 1) -> int:
+    """How many runs this machine makes at a time: as its cores and its memory allow.
+
+    Arguments:
+        cores: threads of each run.
+
+    Example:
+        >>> fitting(cores=10_000)
+        1
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(joblib.cpu_count() // cores, memory // MEMORY_OF_A_RUN))
+
+
+def together(
+    runs: Sequence[Run], folder: Path, *, device: str, workers: int, cores: int
+) -> Generator[Made]:
+    """Makes runs in processes of their own, in whatever order they end.
+
+    Raises:
+        RunError: a process was killed; what others saved is kept.
+    """
+    with joblib.parallel_config("loky", inner_max_num_threads=cores):
+        parallel = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
+        calls = (joblib.delayed(in_worker)(run, folder, device, cores) for run in runs)
+        try:
+            yield from parallel(calls)
+        except TerminatedWorkerError as error:
+            raise RunError(
+                "a process of the sweep was killed, perhaps for want of memory: the same command "
+                "goes on; give fewer --workers"
+            ) from error
+
+
+def in_worker(run: Run, folder: Path, device: str, cores: int) -> Made:
+    """Makes a run in a process that does nothing else."""
+    torch.set_num_threads(cores)
+    try:
+        return make(run, folder, device, lambda done, note: None)
+    except Interrupted:  # saved; the signal came to the parent too
+        return run, True
+
+
+def make(run: Run, folder: Path, device: str, on_progress: OnProgress) -> Made:
+    """Makes a run, or says that another process is making it."""
+    try:
+        execute(run, folder, device=device, on_progress=on_progress)
+    except RunError as error:
+        if "in use" not in str(error):
+            raise
+        return run, True
+    return run, False

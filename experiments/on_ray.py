@@ -1,0 +1,126 @@
+"""The runs of a sweep as tasks of Ray, on this machine or on a cluster."""
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.local import Made, in_worker
+from sfnn_pyro.experiments.results import result_path
+from sfnn_pyro.files import write_text
+from sfnn_pyro.runs import RunError
+
+RETRIES = 3
+PATIENCE = 60.0
+"""Seconds that stopped runs have to save themselves."""
+
+OBJECT_STORE = 100 * 2**20
+"""Bytes; a result is a few hundred kilobytes."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where Ray runs, and what each run asks of it.
+
+    Arguments:
+        address: of a running cluster, ``"auto"`` for the one that this machine is part of; None
+            for a Ray of this sweep's own on this machine.
+        workers: runs at a time on a Ray of our own; as many as its cores allow unless given.
+        cores: of each run, its threads.
+        gpus: share of a GPU of each run.
+        device: where a run computes.
+
+    Raises:
+        ValueError: a value is out of range, or Ray is not installed.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    cores: int = 1
+    gpus: float = 0.0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.cores < 1 or not self.gpus >= 0:
+            raise ValueError(f"cores={self.cores}, gpus={self.gpus}: at least 1, and at least 0")
+        _ray()
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Connects to Ray, or starts one; nothing of it is left behind."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of the Ray that we start
+        ray = _ray()
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        if self.address is None:
+            cores = None if self.workers is None else self.workers * self.cores
+            quiet |= {"num_cpus": cores, "include_dashboard": False}
+            ray.init("local", object_store_memory=OBJECT_STORE, **quiet)
+        else:
+            ray.init(self.address, runtime_env={"env_vars": _data_folder()}, **quiet)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    def together(self, runs: Sequence[Run], folder: Path) -> Generator[Made]:
+        """Makes runs as tasks, in whatever order they end; left early, they are saved.
+
+        A task whose process or machine is lost is made again by Ray, from its checkpoint where
+        the folder is shared. Results come back to ``folder`` on this machine, shared or not.
+
+        Raises:
+            RunError: a run was lost again and again.
+        """
+        ray = _ray()
+        folder = folder.absolute()
+        task = ray.remote(num_cpus=self.cores, num_gpus=self.gpus, max_retries=RETRIES)(_task)
+        waiting = {task.remote(run, folder, self.device, self.cores): run for run in runs}
+        try:
+            while waiting:
+                (done,), _ = ray.wait(list(waiting), num_returns=1)
+                yield _brought(ray, done, waiting.pop(done), folder)
+        finally:
+            for left in waiting:
+                ray.cancel(left)
+            if waiting:
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE)
+
+
+def _task(run: Run, folder: Path, device: str, cores: int) -> tuple[bool, str | None]:
+    """A run on whichever machine: whether it was left, and the text of its result."""
+    _, left = in_worker(run, folder, device, cores)
+    path = result_path(folder, run)
+    return left, path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _brought(ray: ModuleType, done: Any, run: Run, folder: Path) -> Made:
+    try:
+        left, text = ray.get(done)
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+        raise RunError(
+            f"{run.name} was lost {RETRIES + 1} times, perhaps for want of memory: the same "
+            "command goes on; give more --cores, so that fewer runs share a machine"
+        ) from error
+    path = result_path(folder, run)
+    if text is not None and not path.exists():  # made on a machine that does not share the folder
+        write_text(path, text)
+    return run, left
+
+
+def _data_folder() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("SFNN_DATA",) if name in os.environ}
+
+
+def _ray() -> ModuleType:
+    try:
+        import ray
+    except ImportError:
+        raise ValueError(
+            "--engine ray needs Ray: pip install 'sfnn_pyro[ray]', or leave --engine out for "
+            "processes of this machine"
+        ) from None
+    return ray

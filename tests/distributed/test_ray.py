@@ -1,0 +1,146 @@
+"""A sweep on Ray: the results of local runs, whatever is killed, and no process left behind."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sfnn_pyro.experiments import on_ray
+from sfnn_pyro.experiments.results import read_results
+from tests.commands import assert_refused, sfnn
+from tests.distributed.launch import PATIENCE, children, wait_for
+from tests.distributed.sweeping import NAMES
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None or sys.platform != "linux",
+    reason="needs Ray (the extra 'ray'), and looks for its workers in /proc",
+)
+
+
+def start(folder, engine):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.distributed.sweeping", str(folder), engine],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("local")
+    process = start(folder, "local")
+    assert process.wait(200) == 0, process.communicate()
+    process.communicate()
+    return folder
+
+
+def family(pid):
+    """A process and all that it started, directly or not."""
+    return [pid, *(other for child in children(pid) for other in family(child))]
+
+
+def at_work(folder):
+    """Processes that hold a run of the folder."""
+    locks = {str(lock) for lock in (folder / "work").glob("*/.lock")}
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc") if locks else ()):
+        try:
+            folder_of_handles = f"/proc/{pid}/fd"
+            handles = [
+                os.readlink(f"{folder_of_handles}/{one}") for one in os.listdir(folder_of_handles)
+            ]
+        except OSError:  # it ended, or closed a file
+            continue
+        if locks & set(handles):
+            found.add(int(pid))
+    return found
+
+
+def measured(folder):
+    """The results, but for what depends on the clock and the threads."""
+    results = read_results(folder)
+    return {
+        name: {key: value for key, value in result.items() if key not in ("seconds", "machine")}
+        for name, result in results.items()
+    }
+
+
+def assert_none_left(pids):
+    assert not [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ctrl_c_and_a_killed_worker_lose_nothing_and_make_nothing_twice(local, tmp_path):
+    process = start(tmp_path, "ray")
+    wait_for(lambda: at_work(tmp_path), process)
+    pids = family(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0 and "KeyboardInterrupt" in err
+    saved = {path.parent.name for path in (tmp_path / "work").glob("*/checkpoint.pt")}
+    assert saved and saved <= NAMES - set(read_results(tmp_path))
+    assert_none_left(pids)
+
+    process = start(tmp_path, "ray")  # goes on
+    first, *_ = wait_for(lambda: at_work(tmp_path), process)
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: at_work(tmp_path) - {first}, process)
+    pids = family(process.pid)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    assert sum(out.count(name) for name in NAMES) == len(NAMES)
+    assert set(measured(tmp_path)) == NAMES
+    assert measured(tmp_path) == measured(local)
+    assert not list((tmp_path / "work").iterdir())
+    assert_none_left(pids)
+
+
+def test_results_come_home_from_a_machine_that_does_not_share_the_folder(local_result, tmp_path):
+    run, text = local_result
+
+    class Ray:
+        class exceptions:
+            WorkerCrashedError = NodeDiedError = KeyError
+
+        @staticmethod
+        def get(done):
+            return False, text
+
+    assert on_ray._brought(Ray, None, run, tmp_path) == (run, False)
+    assert set(read_results(tmp_path)) == {run.name}
+
+
+@pytest.fixture
+def local_result():
+    from sfnn_pyro.experiments.grid import Run
+
+    run = Run(particles=1)
+    return run, json.dumps({"config": run.to_dict()})
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--engine", "slurm"), "engine='slurm': choose one of local, ray"),
+        (("--address", "auto"), "--address has no effect without --engine ray"),
+        (("--gpus", "0.5"), "--gpus has no effect without --engine ray"),
+        (("--engine", "ray", "--address", "auto", "--workers", "2"), "--workers has no effect"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(capsys, tmp_path, options, message):
+    result = sfnn(capsys, "reproduce", "theorem1", "--out", tmp_path, *options)
+    assert_refused(result, message)
+
+
+def test_without_ray_the_way_out_is_named(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = sfnn(capsys, "reproduce", "theorem1", "--out", tmp_path, "--engine", "ray")
+    assert_refused(result, "pip install 'sfnn_pyro[ray]'", "leave --engine out")
