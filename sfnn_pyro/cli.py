@@ -114,6 +114,8 @@ def train(
     """
     if (out is None) == (resume is None):
         raise ValueError("give --out for a new run, or --resume to go on with one")
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
     if resume is not None:
         _refuse_others(context, {"resume", "checkpoint_minutes", "device", "split"})
         config, folder = read_config(resume), resume
