@@ -26,6 +26,7 @@ def problem():
     return model, (torch.randn(3, 2), torch.rand(3, 3).round())
 
 
+@pytest.mark.slow
 def test_an_unbiased_estimator_shows_no_bias(problem):
     """By chance alone a bias exceeds six of its errors with probability 3e-8 (t of 149)."""
     model, args = problem
@@ -123,6 +124,7 @@ def test_costs_are_in_milliseconds_and_megabytes():
     assert cost_table([row]).splitlines()[2] == "| g4 | 0.500 | 12 | 7.2 |"
 
 
+@pytest.mark.slow
 def test_table_and_picture(problem, tmp_path):
     model, args = problem
     rows = compare({"g4": G4(2), "vimco": VIMCO(2)}, model, args, repetitions=3)

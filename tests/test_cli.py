@@ -95,6 +95,7 @@ def test_resume_of_a_complete_run_does_nothing(capsys, run):
     assert (run / "model.pt").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_demo_trains_both_networks_once(capsys, tmp_path):
     first = sfnn(capsys, "demo", "--out", tmp_path, "--epochs", 1)
     assert first.code == 0 and "deterministic" in first.out

@@ -173,6 +173,7 @@ def close(a, b):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [G3, G4, G5])
 @untimed
 @given(problems)

@@ -132,6 +132,8 @@ def test_a_sequential_plate_holds_no_datapoints():
 def test_a_run_without_a_plate_of_particles_is_summed_to_one_number_per_datapoint():
     def program():
         pyro.sample("u", dist.Normal(torch.zeros(()), 1.0))
+        with pyro.plate("other", 4, dim=-1):
+            pyro.sample("v", dist.Normal(torch.zeros(()), 1.0))
         with pyro.plate("outer", 5, dim=-2):
             pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
             with pyro.plate("inner", 3, dim=-1):
@@ -141,7 +143,7 @@ def test_a_run_without_a_plate_of_particles_is_summed_to_one_number_per_datapoin
     sites = sample_sites(trace)
     layout = Layout.of(sites, 2, PARTICLE_PLATE)
     assert layout.sum_dims == (-2, -1)
-    for site, shape in zip(sites, ((), (1, 1), (1, 1)), strict=True):
+    for site, shape in zip(sites, ((), (1,), (1, 1), (1, 1)), strict=True):
         log_prob = layout.term(site).log_prob()
         assert log_prob.shape == shape
         assert torch.allclose(log_prob, site["fn"].log_prob(site["value"]).sum())

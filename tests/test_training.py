@@ -59,7 +59,13 @@ def same_bits(a, b):
     return a[1] == b[1] and all(torch.equal(p, q) for p, q in zip(a[0], b[0], strict=True))
 
 
-@pytest.mark.parametrize("estimator", sorted(set(ESTIMATORS) - {"rws"}))
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        pytest.param(name, marks=[] if name in ("g1", "g3") else pytest.mark.slow)
+        for name in sorted(set(ESTIMATORS) - {"rws"})
+    ],
+)
 def test_from_every_step_a_training_goes_on_to_the_same_bits(estimator):
     states = []
     whole = trainer(estimator)

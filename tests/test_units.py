@@ -11,6 +11,7 @@ def test_the_lazy_form_is_of_bernoullis_given_by_logits_alone():
     assert BernoulliUnits.of(dist.Bernoulli(logits=logits)).event_shape == ()
     assert BernoulliUnits.of(dist.Bernoulli(torch.full((3,), 0.5)).to_event(1)) is None
     assert BernoulliUnits.of(dist.Normal(logits, 1.0).to_event(2)) is None
+    assert BernoulliUnits.of(dist.Categorical(logits=logits)) is None
 
 
 def test_moments_and_support_are_those_of_the_law():

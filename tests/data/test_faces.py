@@ -23,6 +23,7 @@ def people(data, part):
     return set(data.provenance[f"{part}_people"].split())
 
 
+@pytest.mark.slow
 @untimed
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=12))
 def test_the_input_is_the_mean_of_the_same_person(person):
@@ -256,6 +257,7 @@ def test_a_mutated_tfd_file_is_loaded_or_refused(scratch, changes, cut):
     outcome(load_dataset, "tfd", root=scratch.parent)
 
 
+@pytest.mark.slow
 @untimed
 @given(st.data())
 def test_labels_of_any_numbers_are_loaded_or_refused(scratch, data):

@@ -80,6 +80,7 @@ def test_one_weight_per_datapoint_where_reweighted_wake_sleep_of_pyro_has_one_fo
     assert together.log_weight().shape == (3, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [VIMCO, OVIS, DisARM, ReweightedWakeSleep])
 def test_a_guide_is_learnt(estimator):
     """Under every estimator that trains one, a guide finds most of an exact posterior.

@@ -359,6 +359,29 @@ def test_generalised_em_holds_continuous_particles_constant(estimator):
     assert -grad.item() == pytest.approx((pull * (u - 0.4)).sum().item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("estimator", [VIMCO, OVIS, RLOO, DisARM, G1])
+def test_no_score_is_due_where_the_gradient_passes_through_the_sample(estimator):
+    """A learnt spread: unlike a location's, its density changes along with the sample."""
+    drawn = []
+
+    def model(y):
+        spread = pyro.param("spread", torch.tensor(0.8))
+        with pyro.plate("data", 3):
+            u = pyro.sample("u", dist.Normal(0.0 * spread, spread))
+            drawn.append(u.detach())
+            pyro.sample("y", dist.Normal(u, 0.5), obs=y)
+
+    y, m = torch.tensor([1.0, 2.0, 3.0]), 4
+    estimator(m, max_plate_nesting=1).loss_and_grads(model, PriorProposal(model), y)
+    u = drawn[-1]
+    weight = torch.softmax(dist.Normal(u, 0.5).log_prob(y), 0)
+    if estimator is RLOO:
+        weight = torch.full_like(weight, 1 / m)
+    grad = pyro.get_param_store()._params["spread"].grad
+    expected = (weight * (y - u) / 0.25 * u / 0.8).sum().item()
+    assert -grad.item() == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("estimator", [G2, G3, GumbelStraightThrough])
 def test_straight_through_estimators_leave_continuous_sites_as_they_are(estimator):
     """The gradient passes through their own samples: du/dloc = 1."""

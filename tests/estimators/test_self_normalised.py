@@ -140,6 +140,17 @@ def test_dreams_take_the_place_of_observations_alone():
     assert pyro.get_param_store()._params["q"].grad.isfinite()
 
 
+def test_g5_leaves_the_guide_of_a_mixture_alone():
+    """Not in the mean only: its constant is no business of the guide's density."""
+    model = SFNN([2, 3, 2])
+    guide = RecognitionNetwork(model)
+    mixture = MixtureProposal(PriorProposal(model), guide)
+    x, y = torch.randn(4, 2), torch.rand(4, 2).round()
+    loss = G5(4, max_plate_nesting=1).differentiable_loss(model, mixture, x, y)
+    assert not gradient(loss, list(guide.parameters())).any()
+    assert gradient(loss, list(model.parameters())).any()
+
+
 def test_both_phases_in_one_step_move_model_and_guide():
     model = SFNN([3, 4, 2])
     guide = RecognitionNetwork(model, width=5)

@@ -376,6 +376,43 @@ def test_an_observed_site_may_be_of_any_kind(estimator):
     assert loss > 0
 
 
+def test_a_loss_that_is_not_finite_is_an_error_of_the_data_or_a_warning():
+    shift = torch.tensor(0.0, requires_grad=True)
+
+    def model(y, note=None):
+        with pyro.plate("data", 2):
+            h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.5)))
+            loc = h + shift + y
+            pyro.sample("y", dist.Normal(loc, 1.0, validate_args=False), obs=Y)
+
+    estimator, guide, bad = G4(2, max_plate_nesting=1), PriorProposal(model), Y * math.nan
+    for method in (estimator.loss, estimator.loss_and_grads):
+        assert math.isfinite(method(model, guide, Y, bad))  # which the model does not use
+        with pytest.raises(ValueError, match="argument 1 of the model holds NaN"):
+            method(model, guide, bad)
+    with torch.no_grad():
+        shift.fill_(math.nan)
+    for method in (estimator.loss, estimator.loss_and_grads):
+        with pytest.warns(UserWarning, match="Encountered NaN: loss"):
+            assert math.isnan(method(model, guide, Y))
+
+
+def test_a_parameter_after_the_sites_may_be_another_models_too():
+    def make():
+        weight = torch.nn.Parameter(torch.tensor(0.5))
+
+        def model(y):
+            with pyro.plate("data", 2):
+                h = pyro.sample("h", dist.Bernoulli(torch.tensor(0.5)))
+                pyro.sample("y", dist.Normal(h * pyro.param("weight", weight), 1.0), obs=y)
+
+        return model, PriorProposal(model)
+
+    G4(2, max_plate_nesting=1).loss_and_grads(*make(), Y)
+    with pytest.raises(ValueError, match="'weight' in Pyro's global store belongs to another"):
+        G4(2, max_plate_nesting=1).loss_and_grads(*make(), Y)
+
+
 def test_parameter_of_another_model():
     first, second = SFNN([2, 3, 2]), SFNN([2, 3, 2])
     x, y = torch.zeros(1, 2), torch.zeros(1, 2)

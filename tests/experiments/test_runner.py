@@ -48,6 +48,7 @@ def measured(path):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", VARIANTS, ids=lambda run: run.name)
 def test_an_interrupted_run_ends_with_the_same_result(run, tmp_path):
     whole = measured(execute(run, tmp_path / "whole"))

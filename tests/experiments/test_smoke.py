@@ -26,7 +26,13 @@ def test_every_plot_is_used():
     assert {grid.figure for grid in grids} - {""} == set(PLOTS)
 
 
-@pytest.mark.parametrize("name", SMOKED)
+QUICK = ("theorem1", "figure2")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in SMOKED],
+)
 def test_an_experiment_fills_every_cell_and_draws_its_figures(name, monkeypatch, tmp_path):
     use_tiny_data(monkeypatch)
     grids = [tiny_grid(grid) for grid in choose([name])]
