@@ -5,6 +5,8 @@ from functools import partial
 import pyro
 import torch
 from pyro import poutine
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from sfnn_pyro.distributed import ParticleParallel, Ranks
@@ -45,6 +47,8 @@ CASES = [
     for name in ESTIMATORS
     for proposal in PROPOSALS.get(name, ("prior", "recognition", "mixture"))
 ]
+
+SHARDED = [("g3", "prior"), ("g5", "prior"), ("vimco", "prior")]
 
 
 class Given(poutine.messenger.Messenger):
@@ -156,9 +160,25 @@ def by_particles_in_svi(name, proposal):
     return loss, gradients(estimator(model, guide))
 
 
+def by_shards(name, proposal):
+    """The same on a rank that keeps its share of the parameters, too."""
+    model, guide, x, y, values = problem(proposal)
+    ranks = Ranks.current()
+    module = ESTIMATORS[name](num_particles=M)(model, guide)
+    fully_shard(module, mesh=init_device_mesh("cpu", (ranks.size,)))
+    own = ranks.share(torch.arange(B))
+    with Given({site: value[:, own] for site, value in values.items()}, name == "g2"):
+        loss = module(x[own], y[own]) * ranks.size / B
+    loss.backward()
+    grads = {name: grad.full_tensor() for name, grad in gradients(module).items()}
+    return ranks.total([loss.item()])[0] / ranks.size, grads
+
+
 def every_case():
     ways = (by_data, by_particles, by_particles_in_svi)
-    return {(way.__name__, *case): way(*case) for case in CASES for way in ways}
+    found = {(way.__name__, *case): way(*case) for case in CASES for way in ways}
+    sharded = {("by_shards", *case): by_shards(*case) for case in SHARDED}
+    return found | sharded
 
 
 REFUSED = {"disarm": DisARM, "gumbel": GumbelStraightThrough}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.distributed.particles import CASES, every_case, single
+from tests.distributed.particles import CASES, SHARDED, every_case, single
 from tests.distributed.world import on_ranks
 
 WAYS = ("by_data", "by_particles", "by_particles_in_svi")
@@ -13,8 +13,10 @@ def found(tmp_path_factory):
     return on_ranks(every_case, store=tmp_path_factory.mktemp("ranks") / "store")
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name, proposal", CASES)
+EVERY = [(way, *case) for way in WAYS for case in CASES] + [("by_shards", *c) for c in SHARDED]
+
+
+@pytest.mark.parametrize("way, name, proposal", EVERY)
 def test_equal_to_one_process(found, way, name, proposal):
     loss, grads = single(name, proposal)
     assert max(float(grad.abs().max()) for grad in grads.values()) > 1e-3
