@@ -2,6 +2,15 @@ import pyro
 import pytest
 import torch
 
+RANKS = {"ranks", "found", "launch"}
+"""Fixtures of tests/distributed that start several processes, each of which loads PyTorch."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "distributed" in item.path.parts and RANKS & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def fresh_pyro():

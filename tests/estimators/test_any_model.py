@@ -401,6 +401,7 @@ def test_straight_through_estimators_leave_continuous_sites_as_they_are(estimato
     assert -grad.item() == pytest.approx((weight * (y - u) / 0.25).sum().item(), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_rws_trains_a_plain_function():
     def model(y):
         with pyro.plate("data", len(y)):
