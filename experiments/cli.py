@@ -62,8 +62,8 @@ def reproduce(
     if not report_only:
         keep_pages()
         cluster = _cluster(engine, address, workers, cores, gpus, device)
-        if workers is None:
-            workers = fitting(cores or 1)
+        if workers is None:  # on a GPU many runs are replicas of one process
+            workers = fitting(cores or 1) if device == "cpu" else 1
         sweep(
             grids,
             out,

@@ -9,6 +9,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.replicas import alike, execute_alike
 from sfnn_pyro.experiments.runner import OnProgress, execute
 from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
@@ -44,9 +45,11 @@ def together(
     """
     with joblib.parallel_config("loky", inner_max_num_threads=cores):
         parallel = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
-        calls = (joblib.delayed(in_worker)(run, folder, device, cores) for run in runs)
+        groups = grouped(runs, folder, device)
+        calls = (joblib.delayed(in_worker)(group, folder, device, cores) for group in groups)
         try:
-            yield from parallel(calls)
+            for made in parallel(calls):
+                yield from made
         except TerminatedWorkerError as error:
             raise RunError(
                 "a process of the sweep was killed, perhaps for want of memory: the same command "
@@ -54,21 +57,35 @@ def together(
             ) from error
 
 
-def in_worker(run: Run, folder: Path, device: str, cores: int) -> Made:
-    """Makes a run in a process that does nothing else."""
+def in_worker(group: Sequence[Run], folder: Path, device: str, cores: int) -> list[Made]:
+    """Makes runs in a process that does nothing else."""
     torch.set_num_threads(cores)
     try:
-        return make(run, folder, device, lambda done, note: None)
+        return make(group, folder, device, lambda done, note: None)
     except Interrupted:  # saved; the signal came to the parent too
-        return run, True
+        return [(run, True) for run in group]
 
 
-def make(run: Run, folder: Path, device: str, on_progress: OnProgress) -> Made:
-    """Makes a run, or says that another process is making it."""
+def grouped(runs: Sequence[Run], folder: Path, device: str) -> list[list[Run]]:
+    """The runs in their order, those that are best made as replicas together."""
+    groups, left = [], list(runs)
+    while left:
+        groups.append(alike(left[0], left[1:], folder, device))
+        left = [run for run in left if run not in groups[-1]]
+    return groups
+
+
+def make(group: Sequence[Run], folder: Path, device: str, on_progress: OnProgress) -> list[Made]:
+    """Makes a run, or runs that are alike, or says that another process is making them."""
     try:
-        execute(run, folder, device=device, on_progress=on_progress)
+        if len(group) > 1:
+            execute_alike(group, folder, device=device, on_progress=on_progress)
+        else:
+            execute(group[0], folder, device=device, on_progress=on_progress)
     except RunError as error:
         if "in use" not in str(error):
             raise
-        return run, True
-    return run, False
+        if len(group) > 1:  # one is being made, the others need not wait
+            return [made for run in group for made in make([run], folder, device, on_progress)]
+        return [(group[0], True)]
+    return [(run, False) for run in group]

@@ -92,7 +92,7 @@ class Cluster:
 
 def _task(run: Run, folder: Path, device: str, cores: int) -> tuple[bool, str | None]:
     """A run on whichever machine: whether it was left, and the text of its result."""
-    _, left = in_worker(run, folder, device, cores)
+    ((_, left),) = in_worker([run], folder, device, cores)
     path = result_path(folder, run)
     return left, path.read_text(encoding="utf-8") if path.exists() else None
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sfnn_pyro.experiments.grid import Grid, Run, plan
-from sfnn_pyro.experiments.local import Made, make, together
+from sfnn_pyro.experiments.local import Made, grouped, make, together
 from sfnn_pyro.experiments.on_ray import Cluster
 from sfnn_pyro.experiments.results import read_results
 
@@ -66,11 +66,11 @@ def sweep(
             if not pending:
                 break
             # One worker plans again after every run, since each result may choose a rate.
-            some = pending[:1] if alone else pending
+            some = grouped(pending, folder, device)[0] if alone else pending
             progress.update(whole, total=done + len(pending), note=some[0].name)
             finished: Generator[Made]
             if alone:
-                finished = _alone(some[0], folder, device, progress)
+                finished = _alone(some, folder, device, progress)
             elif cluster is not None:
                 finished = cluster.together(some, folder)
             else:
@@ -86,13 +86,13 @@ def sweep(
         progress.update(whole, total=done, completed=done, note="nothing left to run")
 
 
-def _alone(run: Run, folder: Path, device: str, progress: Progress) -> Generator[Made]:
-    task = progress.add_task(run.name, total=100, note="")
+def _alone(group: Sequence[Run], folder: Path, device: str, progress: Progress) -> Generator[Made]:
+    task = progress.add_task(group[0].name, total=100, note="")
 
     def on_progress(done: float, note: str) -> None:
         progress.update(task, completed=int(100 * done), note=note)
 
     try:
-        yield make(run, folder, device, on_progress)
+        yield from make(group, folder, device, on_progress)
     finally:
         progress.remove_task(task)

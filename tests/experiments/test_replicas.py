@@ -9,10 +9,12 @@ import pytest
 
 from sfnn_pyro.checkpoints import locked
 from sfnn_pyro.experiments import replicas
-from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.grid import Grid, Row, Run
+from sfnn_pyro.experiments.local import grouped, make
 from sfnn_pyro.experiments.replicas import alike, execute_alike
 from sfnn_pyro.experiments.results import read_results, result_path
 from sfnn_pyro.experiments.runner import execute
+from sfnn_pyro.experiments.sweep import sweep
 from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
 from sfnn_pyro.training import NonFiniteError
@@ -137,3 +139,22 @@ def test_a_run_that_another_process_makes_is_refused(tmp_path):
         pytest.raises(RunError, match="in use by another process"),
     ):
         execute_alike([RUN, *OTHERS], tmp_path)
+
+
+def test_a_sweep_makes_replicas_where_it_pays(tmp_path):
+    row = Row("M = 1", RUN, rates=(0.1, 0.3), seeds=3)
+    sweep([Grid("g", "t", "negative_log_likelihood", "nats", (row,))], tmp_path)
+    found = read_results(tmp_path).values()
+    assert len(found) >= 4  # at least the rates of seed 0, and the other seeds of the best one
+    assert all(result["replicas"] >= 2 for result in found if result["config"]["seed"])
+
+
+def test_groups_keep_the_order_and_lose_nothing(tmp_path):
+    runs = [RUN, *UNLIKE, *OTHERS]
+    assert grouped(runs, tmp_path, "cpu") == [[RUN, *OTHERS], *([run] for run in UNLIKE)]
+
+
+def test_the_others_need_not_wait_for_a_run_that_is_being_made(tmp_path):
+    with locked(tmp_path / "work" / OTHERS[1].name):
+        made = make([RUN, *OTHERS], tmp_path, "cpu", lambda done, note: None)
+    assert made == [(RUN, False), (OTHERS[0], False), (OTHERS[1], True)]
