@@ -49,8 +49,8 @@ def reproduce(
 ) -> None:
     """Run the paper's experiments and write a report beside the paper's numbers.
 
-    Every run's result is a small file in OUT/runs: killed, the sweep goes on where it stopped;
-    copied together, the results of several machines are one sweep. So it does after Ctrl-C.
+    Every run's result is a small file in OUT/runs: killed or stopped by Ctrl-C, the sweep goes on;
+    copied together, the results of several machines are one sweep.
     """
     console = Console()
     report_only = what == ["report"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfnn_pyro.distributed import SPLITS, DistributedTrainer, ParticleParallel, Ranks, SharedBatches
-from sfnn_pyro.distributed.ranks import own_device
+from sfnn_pyro.distributed.ranks import joined, own_device
 from sfnn_pyro.estimators import ESTIMATORS, G1, G4, Chunked, DisARM, ReweightedWakeSleep
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
@@ -115,6 +115,15 @@ def test_a_device_that_is_not_here(device):
         pytest.skip("there is one")
     with pytest.raises(ValueError, match=f"device='{device}'"):
         own_device(device)
+
+
+def test_restarts_on_several_nodes_need_stores_of_their_own(monkeypatch):
+    for name in ("GROUP_WORLD_SIZE", "TORCHELASTIC_MAX_RESTARTS"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    with pytest.raises(ValueError, match="need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"), joined():
+        pass
 
 
 def test_seeds_of_ranks_differ():
