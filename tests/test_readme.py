@@ -26,3 +26,11 @@ def test_every_file_of_the_tree_table_exists():
     for name in re.findall(r"`([\w./]+)`", table):
         if "/" in name or name.endswith(".py"):
             assert (root / name).exists() or (root / "sfnn_pyro" / name).exists(), name
+
+
+def test_the_results_are_those_of_the_report():
+    report = (Path(__file__).parent.parent / "docs/results/report.md").read_text()
+    rows = [line for line in README.split("## Results")[1].splitlines() if " M = " in line]
+    rows = [row for row in rows if row.startswith("|") and "png" not in row and "Figure" not in row]
+    assert len(rows) >= 7
+    assert all(row in report for row in rows)
