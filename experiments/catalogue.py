@@ -11,6 +11,7 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "table2": ("table2",),
     "figure1": ("figure1",),
     "figure2": ("figure2",),
+    "initialisation": ("initialisation",),
     "beyond": ("beyond",),
     "tfd": ("tfd",),
 }

@@ -39,6 +39,7 @@ class Run:
         noise: standard deviation of Gaussian noise on the training inputs, anew each epoch.
         resample: whether the training images are binarised anew in each epoch.
         train_size: how many training data to use; 0 for all.
+        gain: what the initial weights are multiplied by.
         precision: of the training's matrix products.
         test_particles: M of the evaluation.
     """
@@ -60,6 +61,7 @@ class Run:
     noise: float = 0.0
     resample: bool = False
     train_size: int = 0
+    gain: float = 1.0
     precision: str = "float32"
     test_particles: int = 100
 

@@ -61,6 +61,9 @@ def make_model(run: Run, data: Dataset, device: str = "cpu") -> Any:
             model = HybridSFNN(sizes, data.likelihood, stochastic=run.stochastic, learned=learned)
         else:
             model = SFNN(sizes, data.likelihood)
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases are zero
+            parameter.mul_(run.gain)
     return model.to(device, torch.float32)
 
 
