@@ -17,7 +17,8 @@ NAMES = {row.at(0.1, 0).name for row in ROWS}
 
 
 def main(folder, engine):
-    sweep([GRID], Path(folder), cluster=Cluster(workers=2) if engine == "ray" else None)
+    cluster = Cluster(workers=2) if engine == "ray" else None
+    sweep([GRID], Path(folder), cluster=cluster, workers=2 if engine == "processes" else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A sweep on Ray: the results of local runs, whatever is killed, and no process left behind."""
+"""A sweep on either engine: the same results, whatever is killed, and no process left behind."""
 
 import importlib.util
 import json
@@ -16,6 +16,7 @@ from tests.commands import assert_refused, sfnn
 from tests.distributed.launch import PATIENCE, children, wait_for
 from tests.distributed.sweeping import NAMES
 
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks for workers in /proc")
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or sys.platform != "linux",
     reason="needs Ray (the extra 'ray'), and looks for its workers in /proc",
@@ -36,7 +37,7 @@ def start(folder, engine):
 def local(tmp_path_factory):
     folder = tmp_path_factory.mktemp("local")
     process = start(folder, "local")
-    assert process.wait(200) == 0, process.communicate()
+    assert process.wait(PATIENCE) == 0, process.communicate()
     process.communicate()
     return folder
 
@@ -101,6 +102,20 @@ def test_ctrl_c_and_a_killed_worker_lose_nothing_and_make_nothing_twice(local, t
     assert measured(tmp_path) == measured(local)
     assert not list((tmp_path / "work").iterdir())
     assert_none_left(pids)
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_killed_process_of_a_local_sweep_is_told_and_the_sweep_goes_on(local, tmp_path):
+    process = start(tmp_path, "processes")
+    first, *_ = wait_for(lambda: at_work(tmp_path), process)
+    os.kill(first, signal.SIGKILL)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1 and "a process of the sweep was killed, perhaps for" in err
+    again = start(tmp_path, "processes")
+    assert again.wait(PATIENCE) == 0, again.communicate()
+    again.communicate()
+    assert measured(tmp_path) == measured(local)
 
 
 def test_results_come_home_from_a_machine_that_does_not_share_the_folder(local_result, tmp_path):
