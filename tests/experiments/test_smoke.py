@@ -12,7 +12,17 @@ from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.experiments.sweep import sweep
 from tests.experiments.helpers import tiny_grid, use_tiny_data
 
-SMOKED = ("theorem1", "table1", "faces", "table2", "figure1", "figure2", "beyond", "tfd")
+SMOKED = (
+    "theorem1",
+    "table1",
+    "faces",
+    "table2",
+    "figure1",
+    "figure2",
+    "initialisation",
+    "beyond",
+    "tfd",
+)
 
 
 def test_every_experiment_is_listed():
