@@ -99,17 +99,23 @@ class _Passes:
             min(elbo.particle_chunk, elbo.num_particles - start)
             for start in range(0, elbo.num_particles, elbo.particle_chunk)
         ]
-        self.states: list[list[Tensor]] = []
+        # In blocks made beforehand: what is kept of each chunk would else lie scattered over the
+        # memory that the next chunk needs.
+        self.states = [state.repeat(len(self.sizes), 1) for state in _random_state()]
         self.subsamples: dict[str, Tensor] = {}
-        log_weights = []
+        parts: tuple[Tensor, ...] = ()
         with torch.no_grad():
-            for size in self.sizes:
-                self.states.append(_random_state())
+            for number, size in enumerate(self.sizes):
+                for kept, state in zip(self.states, _random_state(), strict=True):
+                    kept[number] = state
                 particles = self._draw(size)
                 self.subsamples = particles.subsamples
-                log_weights.append(particles.log_weight())
+                part = particles.log_weight()
+                if not parts:
+                    self.log_weight = part.new_empty(elbo.num_particles, *part.shape[1:])
+                    parts = self.log_weight.split(self.sizes)
+                parts[number].copy_(part)
         self.after = _random_state()
-        self.log_weight = torch.cat(log_weights)
         self.loss = -(log_mean_exp(self.log_weight) * particles.scale).sum()
 
     def _draw(self, size: int) -> Particles:
@@ -120,8 +126,8 @@ class _Passes:
         """Each chunk's part of the surrogate, its particles drawn as in the first pass."""
         c = self.estimator.coefficients(self.log_weight)
         start = 0
-        for size, state in zip(self.sizes, self.states, strict=True):
-            _set_random_state(state)
+        for number, size in enumerate(self.sizes):
+            _set_random_state([kept[number].clone() for kept in self.states])
             particles = self._draw(size)
             yield weighted_surrogate(particles, part_of(c, start, start + size))
             start += size
