@@ -14,7 +14,7 @@ from pyro.poutine.scale_messenger import ScaleMessenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from sfnn_pyro.estimators.chunked import _WithGradients, leaves_of
+from sfnn_pyro.estimators.chunked import Chunked, _WithGradients, leaves_of
 from sfnn_pyro.estimators.lazy import Lazy
 
 WARM_UP = 3
@@ -34,10 +34,11 @@ class Captured(ELBO):
     autocast, validation. An enclosing ``poutine.scale`` of another factor is captured anew.
 
     Arguments:
-        estimator: any estimator of this package that keeps no state.
+        estimator: any estimator of this package that keeps no state, but not ``Chunked``, which
+            sets the device's random state as no capture can.
 
     Raises:
-        ValueError: on a call whose arguments are not all tensors on a CUDA device, of a model
+        ValueError: the estimator is ``Chunked``; or on a call whose arguments are not all tensors on a CUDA device, of a model
             that draws its own minibatch, or with an estimator that keeps a state (G1).
 
     Example:
@@ -52,6 +53,8 @@ class Captured(ELBO):
     """
 
     def __init__(self, estimator: Any) -> None:
+        if isinstance(estimator, Chunked):
+            raise ValueError("Captured cannot capture Chunked: use either, and fewer particles")
         super().__init__(num_particles=estimator.num_particles)
         self.estimator = estimator
         self._replays: dict[tuple, _Replay] = {}
