@@ -38,8 +38,9 @@ class Captured(ELBO):
             sets the device's random state as no capture can.
 
     Raises:
-        ValueError: the estimator is ``Chunked``; or on a call whose arguments are not all tensors on a CUDA device, of a model
-            that draws its own minibatch, or with an estimator that keeps a state (G1).
+        ValueError: the estimator is ``Chunked``; or on a call whose arguments are not all tensors
+            on a CUDA device, of a model that draws its own minibatch, or with an estimator that
+            keeps a state (G1).
 
     Example:
         >>> import torch
