@@ -35,6 +35,7 @@ class Run:
         estimator: a name in ``ESTIMATORS``.
         proposal: ``"prior"``, or the learned ``"recognition"`` or ``"mixture"``.
         particles: M of the training.
+        kept: how many of them are back-propagated (``Resampled``); 0 for all.
         epochs, rising_epochs, batch_size, momentum, learning_rate, seed: see ``Schedule``.
         noise: standard deviation of Gaussian noise on the training inputs, anew each epoch.
         resample: whether the training images are binarised anew in each epoch.
@@ -52,6 +53,7 @@ class Run:
     estimator: str = "g3"
     proposal: str = "prior"
     particles: int = 20
+    kept: int = 0
     epochs: int = 50
     rising_epochs: float = 5.0
     batch_size: int = 100

@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from pyro.infer import ELBO
 
 from sfnn_pyro.data import Dataset, Split, binarise, load_dataset, mnist_grey
 from sfnn_pyro.data.images import halves
-from sfnn_pyro.estimators import ESTIMATORS, Estimator
+from sfnn_pyro.estimators import ESTIMATORS, Resampled
 from sfnn_pyro.experiments.grid import GridError, Run
 from sfnn_pyro.experiments.theorem1 import Unit, coin_dataset
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
@@ -116,11 +117,12 @@ def validation_particles(run: Run) -> int:
     return min(run.particles, 20)
 
 
-def make_estimator(run: Run) -> Estimator:
+def make_estimator(run: Run) -> ELBO:
     """The estimator of a run, by name."""
     if run.estimator not in ESTIMATORS:
         raise GridError(f"estimator={run.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
-    return ESTIMATORS[run.estimator](num_particles=run.particles)
+    estimator = ESTIMATORS[run.estimator](num_particles=run.particles)
+    return Resampled(estimator, run.kept) if run.kept else estimator
 
 
 def particle_counts(largest: int) -> list[int]:

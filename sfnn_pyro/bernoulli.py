@@ -167,14 +167,14 @@ def score(
 
 
 class _StraightThrough(Function):
-    """A draw whose gradient passes to the logits through a slope."""
+    """A drawn value whose gradient passes to the logits through a slope."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, probs: Tensor, shape: Size, sigmoid: bool) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, probs: Tensor, value: Tensor, sigmoid: bool) -> Tensor:
         if sigmoid:
             ctx.save_for_backward(probs)
         ctx.logits_shape, ctx.dtype = logits.shape, logits.dtype
-        return draw(probs, shape, logits.dtype)
+        return value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
@@ -185,8 +185,8 @@ class _StraightThrough(Function):
         return grad.to(ctx.dtype), None, None, None
 
 
-def straight_through(logits: Tensor, probs: Tensor, shape: Size, *, slope: str) -> Tensor:
-    r"""Draws binary units whose gradient passes straight through to the logits.
+def straight_through(logits: Tensor, probs: Tensor, value: Tensor, *, slope: str) -> Tensor:
+    r"""Binary units as drawn, with a gradient that passes straight through to the logits.
 
     ``slope="sigmoid"`` is eqs. 20 to 22, :math:`\partial h/\partial a := \sigma'(a)`;
     ``slope="identity"`` is eq. 19, :math:`\partial h/\partial a := 1`.
@@ -194,14 +194,14 @@ def straight_through(logits: Tensor, probs: Tensor, shape: Size, *, slope: str) 
     Arguments:
         logits: ``(..., n)`` pre-activations a.
         probs: sigmoid of the logits.
-        shape: shape of the draw, ``(M, ..., n)``.
+        value: ``(M, ..., n)``, drawn with these probabilities.
         slope: ``"sigmoid"`` or ``"identity"``.
 
     Example:
         >>> import torch
         >>> a = torch.zeros(2, requires_grad=True)
-        >>> straight_through(a, a.sigmoid(), a.shape, slope="sigmoid").sum().backward()
+        >>> straight_through(a, a.sigmoid(), torch.ones(2), slope="sigmoid").sum().backward()
         >>> a.grad
         tensor([0.2500, 0.2500])
     """
-    return _StraightThrough.apply(logits, probs.detach(), shape, slope == "sigmoid")
+    return _StraightThrough.apply(logits, probs.detach(), value, slope == "sigmoid")

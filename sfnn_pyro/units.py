@@ -117,7 +117,11 @@ class StraightThroughUnits(BernoulliUnits):
 
     def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        return bernoulli.straight_through(self.logits, self.probs, shape, slope=self.slope)
+        return self.attached(bernoulli.draw(self.probs, shape, self.logits.dtype))
+
+    def attached(self, value: Tensor) -> Tensor:
+        """Units drawn with these probabilities, with the path of a sample to the logits."""
+        return bernoulli.straight_through(self.logits, self.probs, value, slope=self.slope)
 
 
 class IdentityThroughUnits(StraightThroughUnits):

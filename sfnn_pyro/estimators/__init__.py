@@ -12,6 +12,7 @@ from sfnn_pyro.estimators.g5 import G5
 from sfnn_pyro.estimators.gumbel import GumbelStraightThrough
 from sfnn_pyro.estimators.lazy import Lazy, LazyLoss
 from sfnn_pyro.estimators.ovis import OVIS
+from sfnn_pyro.estimators.resampled import Resampled
 from sfnn_pyro.estimators.rloo import RLOO
 from sfnn_pyro.estimators.rws import ReweightedWakeSleep
 from sfnn_pyro.estimators.vimco import VIMCO
@@ -49,5 +50,6 @@ __all__ = [
     "GumbelStraightThrough",
     "Lazy",
     "LazyLoss",
+    "Resampled",
     "ReweightedWakeSleep",
 ]

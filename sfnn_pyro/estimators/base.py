@@ -90,6 +90,8 @@ class Estimator(ELBO):
     least_particles: ClassVar[int] = 1
     pathwise: ClassVar[bool] = False
     """Whether gradients pass through reparameterisable samples, or those are held constant."""
+    by_responsibility: ClassVar[bool] = False
+    """Whether every coefficient is the particle's responsibility or zero."""
 
     max_plate_nesting: float
 
@@ -150,7 +152,7 @@ class Estimator(ELBO):
         """The loss in nats, without gradients."""
         particles = self._draw(model, guide, args, kwargs)
         value = -self._objective(particles, particles.log_weight()).item()
-        return _checked(value, args)
+        return checked_loss(value, args)
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
@@ -164,7 +166,7 @@ class Estimator(ELBO):
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
         """Adds the estimated gradients to the parameters' and returns the loss in nats."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        value = _checked(loss.item(), args)
+        value = checked_loss(loss.item(), args)
         torch_backward(loss, retain_graph=self.retain_graph)
         return value
 
@@ -208,7 +210,7 @@ class Estimator(ELBO):
             self._checked = sites
 
 
-def _checked(value: float, args: tuple) -> float:
+def checked_loss(value: float, args: tuple) -> float:
     """The loss; if it is not finite, an error when the data are at fault, else a warning."""
     if not math.isfinite(value):
         check_finite(args)

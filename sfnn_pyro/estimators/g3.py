@@ -49,6 +49,7 @@ class G3(Estimator):
         "its gradient passes through particles drawn from the model; use VIMCO or G4"
     )
     pathwise: ClassVar[bool] = True
+    by_responsibility: ClassVar[bool] = True
     reparam: ClassVar[type[StraightThroughReparam]] = StraightThroughReparam
 
     def strategy(self, site: Any) -> Any:

@@ -37,6 +37,7 @@ class G4(Estimator):
 
     target: ClassVar[str] = "likelihood"
     unbiased = False
+    by_responsibility: ClassVar[bool] = True
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         weight = responsibilities(log_weight)

@@ -39,6 +39,7 @@ class GumbelStraightThrough(G3):
     """
 
     sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "OneHotCategorical", "reparameterisable")
+    by_responsibility: ClassVar[bool] = False  # its path is that of the noise, not of the value
 
     def __init__(
         self,

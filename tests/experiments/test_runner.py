@@ -30,6 +30,7 @@ VARIANTS = [
     replace(RUN, estimator="g1"),
     replace(RUN, noise=0.4),
     replace(RUN, resample=True),
+    replace(RUN, particles=3, kept=2),
     replace(RUN, proposal="mixture", estimator="rws"),
     replace(RUN, data="mnist-classification", estimator="g5"),
     replace(RUN, data="olivetti", split_by_seed=True, seed=3),
