@@ -52,6 +52,9 @@ def contenders() -> dict[str, dict]:
             "estimator": estimator,
             "bfloat16": True,
         }
+    for particles in (20, 50, 100):
+        found[f"G3 M={particles}, 5 kept"] = {"num_particles": particles, "kept": 5}
+    found["G3 M=50"] = {"num_particles": 50}
     for replicas in REPLICAS:
         for particles in (1, PARTICLES):
             found[f"G3 M={particles} replicas={replicas}"] = {

@@ -21,6 +21,7 @@ def make_ours(
     estimator: str = "G3",
     bfloat16: bool = False,
     particle_chunk: int | None = None,
+    kept: int | None = None,
     device: str = "cpu",
     how: str = "eager",
     replicas: int = 0,
@@ -40,6 +41,8 @@ def make_ours(
     elbo = getattr(estimators, estimator)(num_particles=num_particles)
     if particle_chunk is not None:
         elbo = estimators.Chunked(elbo, particle_chunk)
+    if kept is not None:
+        elbo = estimators.Resampled(elbo, kept)
     if how == "captured":
         elbo = estimators.Captured(elbo)
     if how != "eager":
