@@ -9,8 +9,9 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.making import OnProgress
 from sfnn_pyro.experiments.replicas import alike, execute_alike
-from sfnn_pyro.experiments.runner import OnProgress, execute
+from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
 

@@ -4,17 +4,17 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyro
-import torch
 
 from sfnn_pyro.checkpoints import locked
 from sfnn_pyro.experiments import measures
 from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.making import TRAINED, Making, OnProgress
 from sfnn_pyro.experiments.problems import (
     load_data,
     make_estimator,
@@ -23,14 +23,12 @@ from sfnn_pyro.experiments.problems import (
     validation_particles,
 )
 from sfnn_pyro.experiments.results import result_path
-from sfnn_pyro.experiments.runner import TRAINED, OnProgress, execute, write_made
-from sfnn_pyro.files import read_sealed, remove_leftovers, write_sealed
-from sfnn_pyro.interrupts import Interrupted, Request, interruptible
+from sfnn_pyro.experiments.runner import execute, write_made
+from sfnn_pyro.interrupts import interruptible
 from sfnn_pyro.reparam import deterministic
 from sfnn_pyro.replicas import ReplicaTrainer
 from sfnn_pyro.training import NonFiniteError
 
-CHECKPOINT_KIND = "experiment replicas 1"
 MOST = 12
 """Replicas at a time; more save nothing more."""
 
@@ -101,72 +99,38 @@ def execute_alike(
             shutil.rmtree(_work(folder, run), ignore_errors=True)
 
 
-class _Making:
+class _Making(Making):
     """Replicas under way."""
 
-    def __init__(
-        self,
-        runs: Sequence[Run],
-        folder: Path,
-        checkpoint: Path,
-        device: str,
-        on_progress: OnProgress,
-        request: Request,
-    ) -> None:
-        self.runs, self.folder, self.checkpoint = list(runs), folder, checkpoint
-        self.device, self.on_progress, self.request = device, on_progress, request
-        self.probes: list[dict[str, Any]] = []
-        self.seconds = 0.0
+    kind = "experiment replicas 1"
+    going_on = "and its replicas are saved and go on"
+    trainer: ReplicaTrainer
+    probes: list[dict[str, Any]]
 
-    def make(self, interval: float) -> None:
-        remove_leftovers(self.checkpoint)
-        contents = None
-        if self.checkpoint.exists():
-            contents = read_sealed(self.checkpoint, CHECKPOINT_KIND)
-            self.runs = [Run.from_dict(one) for one in json.loads(contents["runs"])]
-        self.trainer = self._begin()
-        if contents is not None:
-            self.trainer.load_state_dict(contents["trainer"])
-            self.probes = json.loads(contents["probes"])
-            self.seconds = contents["seconds"]
-        self.began = self.saved = time.monotonic()
-        self.interval = interval
-        try:
-            self._train()
-            self._save()
-            self._finish()
-        except Interrupted as error:
-            self._save()
-            name = self.runs[0].name
-            raise Interrupted(
-                error.number, f"{error}: {name} and its replicas are saved and go on"
-            ) from None
+    def __init__(self, runs: Sequence[Run], *rest: Any) -> None:
+        super().__init__(runs[0], *rest)
+        self.runs = list(runs)
 
-    def _begin(self) -> ReplicaTrainer:
-        first = self.runs[0]
-        self.data = load_data(first, self.device)
+    def _begin(self, saved: dict[str, Any]) -> None:
+        if saved:
+            self.runs = [Run.from_dict(one) for one in json.loads(saved["runs"])]
+            self.run = self.runs[0]
+        self.note = f", {len(self.runs)} replicas"
+        self.data = load_data(self.run, self.device)
         self.probes = [{} for _ in self.runs]
-        return ReplicaTrainer.of(
+        fixed = self.run.network == "deterministic"
+        self.trainer = ReplicaTrainer.of(
             [make_model(run, self.data, self.device) for run in self.runs],
-            make_estimator(first),
+            make_estimator(self.run),
             self.data.train,
             self.data.validation,
             [make_schedule(run) for run in self.runs],
-            program=deterministic if first.network == "deterministic" else lambda model: model,
-            validation_particles=validation_particles(first),
+            program=deterministic if fixed else lambda model: model,
+            validation_particles=validation_particles(self.run),
         )
 
-    def _train(self) -> None:
-        autocast: Any = nullcontext()
-        kind = torch.device(self.device).type
-        if self.runs[0].precision == "bfloat16":
-            autocast = torch.autocast(kind, torch.bfloat16)
-        if not self.trainer.steps:
-            self._probe(0)
-        with autocast:
-            for epoch in self.trainer.run(self._after_step, lambda count: self.request.check()):
-                with torch.autocast(kind, enabled=False):
-                    self._probe(epoch.epoch)
+    def _contents(self) -> dict[str, Any]:
+        return {"runs": json.dumps([run.to_dict() for run in self.runs])}
 
     def _probe(self, epoch: int) -> None:
         for run, network, probes in zip(
@@ -174,15 +138,8 @@ class _Making:
         ):
             probes[str(epoch)] = measures.randomness(run, network, self.data)
 
-    def _after_step(self, mean: float) -> None:
-        note = f"{mean:8.2f} nats, {len(self.runs)} replicas"
-        self.on_progress(TRAINED * self.trainer.progress, note)
-        self.request.check()
-        if time.monotonic() - self.saved >= self.interval:
-            self._save()
-
     def _finish(self) -> None:
-        share = (self.seconds + time.monotonic() - self.began) / len(self.runs)
+        share = self.seconds / len(self.runs)
         for number, (run, network) in enumerate(
             zip(self.runs, self.trainer.networks(), strict=True)
         ):
@@ -211,16 +168,6 @@ class _Making:
             [epoch.epoch, rate * epoch.learning_rate, float("nan"), values[number]]
             for epoch, values in zip(self.trainer.history, self.trainer.validations, strict=True)
         ]
-
-    def _save(self) -> None:
-        contents = {
-            "runs": json.dumps([run.to_dict() for run in self.runs]),
-            "trainer": self.trainer.state_dict(),
-            "probes": json.dumps(self.probes),
-            "seconds": self.seconds + time.monotonic() - self.began,
-        }
-        write_sealed(self.checkpoint, CHECKPOINT_KIND, contents)
-        self.saved = time.monotonic()
 
 
 def _common(run: Run) -> Run:

@@ -1,34 +1,24 @@
 """One run: trained, measured and written; killed at any time, it goes on where it stopped."""
 
-import json
 import shutil
-import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import astuple
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pyro
-import torch
 
 from sfnn_pyro.checkpoints import locked
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.experiments import measures
 from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.making import TRAINED, Making, OnProgress
 from sfnn_pyro.experiments.problems import load_data, make_model, make_trainer, training_data
 from sfnn_pyro.experiments.results import result_path, write_result
-from sfnn_pyro.files import read_sealed, remove_leftovers, write_sealed
-from sfnn_pyro.interrupts import Interrupted, Request, interruptible
+from sfnn_pyro.files import remove_leftovers
+from sfnn_pyro.interrupts import interruptible
 from sfnn_pyro.runs import machine
-from sfnn_pyro.training import NonFiniteError, Trainer
-
-CHECKPOINT_KIND = "experiment 1"
-TRAINED = 0.9
-"""The part of a run's work that is training, for the progress display."""
-
-OnProgress = Callable[[float, str], None]
+from sfnn_pyro.training import NonFiniteError
 
 
 def execute(
@@ -70,68 +60,34 @@ def execute(
     return path
 
 
-class _Making:
+class _Making(Making):
     """A run under way."""
 
-    def __init__(
-        self,
-        run: Run,
-        folder: Path,
-        checkpoint: Path,
-        device: str,
-        on_progress: OnProgress,
-        request: Request,
-    ) -> None:
-        self.run, self.folder, self.checkpoint = run, folder, checkpoint
-        self.device, self.on_progress, self.request = device, on_progress, request
-        self.data: Dataset = load_data(run, device)
-        self.model = make_model(run, self.data, device)
-        self.trainer: Trainer = make_trainer(run, self.model, self.data)
-        self.of_epoch = training_data(run, self.data)
-        self.probes: dict[str, Any] = {}
-        self.seconds = 0.0
+    kind = "experiment 1"
+    going_on = "is saved and goes on"
+    probes: dict[str, Any]
 
     def make(self, interval: float) -> None:
-        self._load()
-        self.began = self.saved = time.monotonic()
-        self.interval = interval
         try:
-            self._train()
-            self._save()
-            self._finish()
-        except Interrupted as error:
-            self._save()
-            name = self.run.name
-            raise Interrupted(error.number, f"{error}: {name} is saved and goes on") from None
+            super().make(interval)
         except NonFiniteError as error:
             self._write({"failure": str(error)})
 
-    def _train(self) -> None:
-        trainer, run = self.trainer, self.run
-        trainer.train = self.of_epoch(len(trainer.history))
-        if not trainer.steps:
-            self.probes["0"] = self._probe(0)
-        autocast: Any = nullcontext()
-        if run.precision == "bfloat16":
-            autocast = torch.autocast(torch.device(self.device).type, torch.bfloat16)
-        with autocast:
-            for epoch in trainer.run(self._after_step, lambda count: self.request.check()):
-                with torch.autocast(torch.device(self.device).type, enabled=False):
-                    self.probes[str(epoch.epoch)] = self._probe(epoch.epoch)
-                if epoch.epoch < run.epochs:
-                    trainer.train = self.of_epoch(epoch.epoch)
+    def _begin(self, saved: dict[str, Any]) -> None:
+        self.data: Dataset = load_data(self.run, self.device)
+        self.model = make_model(self.run, self.data, self.device)
+        self.trainer = make_trainer(self.run, self.model, self.data)
+        self.of_epoch = training_data(self.run, self.data)
+        self.probes = {}
 
-    def _probe(self, epoch: int) -> dict[str, Any]:
-        return {
+    def _start_epoch(self) -> None:
+        self.trainer.train = self.of_epoch(len(self.trainer.history))
+
+    def _probe(self, epoch: int) -> None:
+        self.probes[str(epoch)] = {
             **measures.randomness(self.run, self.model, self.data),
             **measures.gradient_norms(self.run, self.model, self.data, epoch),
         }
-
-    def _after_step(self, mean: float) -> None:
-        self.on_progress(TRAINED * self.trainer.progress, f"{mean:8.2f} nats")
-        self.request.check()
-        if time.monotonic() - self.saved >= self.interval:
-            self._save()
 
     def _finish(self) -> None:
         def on_part(done: float) -> None:
@@ -150,26 +106,9 @@ class _Making:
             history=[list(astuple(epoch)) for epoch in self.trainer.history],
             probes=self.probes,
             data=self.data,
-            seconds=self.seconds + time.monotonic() - self.began,
+            seconds=self.seconds,
             device=self.device,
         )
-
-    def _load(self) -> None:
-        remove_leftovers(self.checkpoint)
-        if self.checkpoint.exists():
-            contents = read_sealed(self.checkpoint, CHECKPOINT_KIND)
-            self.trainer.load_state_dict(contents["trainer"])
-            self.probes = json.loads(contents["probes"])
-            self.seconds = contents["seconds"]
-
-    def _save(self) -> None:
-        contents = {
-            "trainer": self.trainer.state_dict(),
-            "probes": json.dumps(self.probes),
-            "seconds": self.seconds + time.monotonic() - self.began,
-        }
-        write_sealed(self.checkpoint, CHECKPOINT_KIND, contents)
-        self.saved = time.monotonic()
 
 
 def write_made(

@@ -1,5 +1,8 @@
 """Tiny stand-ins for the paper's data, and the least of runs."""
 
+import itertools
+import os
+import signal
 from dataclasses import replace
 
 import torch
@@ -43,6 +46,17 @@ def use_tiny_data(monkeypatch):
     monkeypatch.setattr(problems, "mnist_grey", tiny_grey)
 
 
+def stop_at(number):
+    """What is called with a run's progress, and the given time sends the process SIGTERM."""
+    calls = itertools.count(1)
+
+    def on_progress(done, note):
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return on_progress
+
+
 def tiny(row: Row) -> Row:
     """The row with a training of two steps."""
     run = replace(
@@ -50,6 +64,7 @@ def tiny(row: Row) -> Row:
         hidden=(4,) * len(row.run.hidden),
         stochastic=2,
         particles=min(row.run.particles, 4),
+        kept=min(row.run.kept, 2),
         epochs=2,
         batch_size=8 if row.run.data != "coin" else 500,
         train_size=0,

@@ -1,8 +1,6 @@
 """Runs made together: which, what is written, and what a signal or an infinity leaves."""
 
 import json
-import os
-import signal
 from dataclasses import replace
 
 import pytest
@@ -18,7 +16,7 @@ from sfnn_pyro.experiments.sweep import sweep
 from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
 from sfnn_pyro.training import NonFiniteError
-from tests.experiments.helpers import use_tiny_data
+from tests.experiments.helpers import stop_at, use_tiny_data
 
 RUN = Run(hidden=(3, 3), particles=1, epochs=3, batch_size=8, test_particles=2)
 OTHERS = [replace(RUN, seed=1), replace(RUN, learning_rate=0.3)]
@@ -95,18 +93,7 @@ def test_every_run_has_a_result_of_its_own(network, tmp_path):
 def test_interrupted_replicas_end_with_the_same_results(tmp_path):
     runs = [RUN, *OTHERS]
     execute_alike(runs, tmp_path / "whole")
-    steps = []
-
-    def stop_at(number):
-        def on_progress(done, note):
-            steps.append(done)
-            if len(steps) == number:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        return on_progress
-
     for number in (1, 2, 2, 2):
-        steps.clear()
         with pytest.raises(Interrupted, match="and its replicas are saved and go on"):
             execute_alike(runs, tmp_path / "parts", on_progress=stop_at(number))
     # A result copied from elsewhere meanwhile is kept, its replicas go on.

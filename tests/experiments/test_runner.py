@@ -1,7 +1,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from sfnn_pyro.experiments.sweep import sweep
 from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
 from tests.data.made_up import tfd
-from tests.experiments.helpers import tiny, use_tiny_data
+from tests.experiments.helpers import stop_at, tiny, use_tiny_data
 
 RUN = Run(hidden=(3, 3), stochastic=1, particles=2, epochs=3, batch_size=8, test_particles=2)
 VARIANTS = [
@@ -53,18 +52,7 @@ def measured(path):
 @pytest.mark.parametrize("run", VARIANTS, ids=lambda run: run.name)
 def test_an_interrupted_run_ends_with_the_same_result(run, tmp_path):
     whole = measured(execute(run, tmp_path / "whole"))
-    steps = []
-
-    def stop_at(number):
-        def on_progress(done, note):
-            steps.append(done)
-            if len(steps) == number:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        return on_progress
-
     for number in (1, 2, 2, 2):  # the last in the middle of the measuring
-        steps.clear()
         with pytest.raises(Interrupted, match="saved and goes on"):
             execute(run, tmp_path / "parts", on_progress=stop_at(number))
         assert not result_path(tmp_path / "parts", run).exists()
