@@ -36,7 +36,8 @@ class Run:
         proposal: ``"prior"``, or the learned ``"recognition"`` or ``"mixture"``.
         particles: M of the training.
         kept: how many of them are back-propagated (``Resampled``); 0 for all.
-        epochs, rising_epochs, batch_size, momentum, learning_rate, seed: see ``Schedule``.
+        epochs, rising_epochs, batch_size, momentum, weight_decay, learning_rate, seed: see
+            ``Schedule``.
         noise: standard deviation of Gaussian noise on the training inputs, anew each epoch.
         resample: whether the training images are binarised anew in each epoch.
         train_size: how many training data to use; 0 for all.
@@ -58,6 +59,7 @@ class Run:
     rising_epochs: float = 5.0
     batch_size: int = 100
     momentum: float = 0.9
+    weight_decay: float = 0.0
     learning_rate: float = 0.1
     seed: int = 0
     noise: float = 0.0

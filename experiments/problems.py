@@ -107,6 +107,7 @@ def make_schedule(run: Run) -> Schedule:
         learning_rate=run.learning_rate,
         batch_size=run.batch_size,
         momentum=run.momentum,
+        weight_decay=run.weight_decay,
         rising_epochs=run.rising_epochs,
         seed=run.seed,
     )

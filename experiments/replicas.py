@@ -47,6 +47,7 @@ def alike(run: Run, others: Iterable[Run], folder: Path, device: str = "cpu") ->
     """
     common = _common(run)
     batched = run.network in ("sfnn", "deterministic") and run.proposal == "prior"
+    batched = batched and not run.weight_decay  # a rate is a factor of the loss's gradient alone
     same_data = not (run.noise or run.resample or run.split_by_seed)
     pays = run.particles == 1 or device != "cpu"
     if not (batched and same_data and pays and run.estimator != "g1"):

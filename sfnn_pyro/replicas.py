@@ -207,6 +207,8 @@ def _common(schedules: Sequence[Schedule], replicas: int) -> Schedule:
     if len(schedules) != replicas or not schedules:
         raise ValueError(f"{replicas} networks and {len(schedules)} schedules: give one for each")
     kinds = {replace(schedule, seed=0, learning_rate=1.0) for schedule in schedules}
+    if any(schedule.weight_decay for schedule in schedules):
+        raise ValueError("replicas have no weight decay: train the networks one by one")
     if len(kinds) != 1:
         raise ValueError("the schedules of replicas may differ in seed and learning rate alone")
     return replace(schedules[0], learning_rate=1.0)

@@ -53,6 +53,7 @@ class Schedule:
         momentum: of the stochastic gradient descent.
         rising_epochs: epochs until the maximum; at most half of all.
         seed: of the data's order and of the particles.
+        weight_decay: what is added to the gradient of each parameter, times the parameter.
 
     Raises:
         ValueError: a value is out of range.
@@ -64,6 +65,7 @@ class Schedule:
     momentum: float = 0.9
     rising_epochs: float = 5.0
     seed: int = 0
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -74,6 +76,8 @@ class Schedule:
             raise ValueError(f"learning_rate={self.learning_rate}: must be positive and finite")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum={self.momentum}: must lie in [0, 1)")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay={self.weight_decay}: must be finite and at least 0")
         if not self.rising_epochs > 0:
             raise ValueError(f"rising_epochs={self.rising_epochs}: must be positive")
         if not 0 <= self.seed < MAX_SEED:
@@ -147,6 +151,7 @@ class Trainer:
             self._trained,
             lr=self.schedule.learning_rate,
             momentum=self.schedule.momentum,
+            weight_decay=self.schedule.weight_decay,
             fused=True,
         )
         epochs = self.schedule.epochs
