@@ -263,6 +263,8 @@ ARGUMENTS = [
     (lambda: Split(ones(1, 1).float() * math.nan, ones(1, 1).float()), DataError, "x holds NaN"),
     (lambda: Split(ones(1, 1).float(), ones(1, 1).float() / 0), DataError, "y holds NaN"),
     (lambda: Schedule(rising_epochs=math.nan), ValueError, "rising_epochs=nan"),
+    (lambda: Schedule(weight_decay=-1e-4), ValueError, "weight_decay=-0.0001: must be finite"),
+    (lambda: Schedule(weight_decay=math.nan), ValueError, "weight_decay=nan"),
     (lambda: RunConfig(particles=0), RunError, "particles=0"),
     (
         lambda: Trainer(*model_and_guide(), G4(2), Split(*empty()), Split(*empty()), Schedule()),

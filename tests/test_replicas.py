@@ -190,3 +190,5 @@ def test_errors(data):
         train_replicas(networks, G3(2), data, [Schedule()])
     with pytest.raises(ValueError, match="may differ in seed and learning rate alone"):
         train_replicas(networks, G3(2), data, [Schedule(), Schedule(epochs=3)])
+    with pytest.raises(ValueError, match="replicas have no weight decay"):
+        train_replicas(networks, G3(2), data, [Schedule(weight_decay=0.1)] * 2)

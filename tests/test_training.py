@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import pyro
 import pyro.distributions as dist
@@ -57,6 +58,20 @@ def bits(trained):
 
 def same_bits(a, b):
     return a[1] == b[1] and all(torch.equal(p, q) for p, q in zip(a[0], b[0], strict=True))
+
+
+def test_weight_decay_is_added_to_the_gradient():
+    schedule = Schedule(epochs=1, batch_size=36, learning_rate=0.5, weight_decay=0.1)
+    one, other = trainer(schedule=replace(schedule, weight_decay=0.0)), trainer(schedule=schedule)
+    before = [p.detach().clone() for p in one.model.parameters()]
+    rate = 0.0
+    for training in (one, other):  # a single step, of the same particles
+        list(training.run())
+        rate = training.learning_rate
+    pairs = zip(before, one.model.parameters(), other.model.parameters(), strict=True)
+    for start, plain, decayed in pairs:
+        assert torch.allclose(plain - decayed, 0.1 * rate * start, atol=1e-7)
+    assert rate > 0
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ ALONE = [
     replace(RUN, noise=0.4),
     replace(RUN, resample=True),
     replace(RUN, estimator="g1"),
+    replace(RUN, weight_decay=1e-4),
     replace(RUN, split_by_seed=True),
     replace(RUN, proposal="recognition", estimator="rws"),
 ]
