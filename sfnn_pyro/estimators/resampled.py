@@ -28,8 +28,8 @@ class Resampled(ELBO):
 
     Most of M particles have next to no responsibility, and cost as much in the backward pass as
     the others. Here M are drawn without a graph, and K are chosen by ``resample`` and run again
-    for their gradient. The loss is that of all M. With K = 5, M = 50 costs about what M = 20
-    does without.
+    for their gradient. The loss is that of all M. On a CPU, K = 5 takes two thirds of the time
+    at M = 50 and half at M = 100; at M = 20 little is gained.
 
     References:
         Burda, Grosse, Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016, section 3,
