@@ -29,7 +29,7 @@ class Resampled(ELBO):
     Most of M particles have next to no responsibility, and cost as much in the backward pass as
     the others. Here M are drawn without a graph, and K are chosen by ``resample`` and run again
     for their gradient. The loss is that of all M. On a CPU, K = 5 takes two thirds of the time
-    at M = 50 and half at M = 100; at M = 20 little is gained.
+    at M = 50 and somewhat more than half at M = 100; at M = 20 little is gained.
 
     References:
         Burda, Grosse, Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016, section 3,
