@@ -79,6 +79,8 @@ class Run:
                 raise GridError(
                     f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}"
                 )
+        if not 0 <= self.kept < self.particles:
+            raise GridError(f"kept={self.kept}: give 1 to particles - 1, or 0 for all")
 
     def changes(self) -> dict[str, Any]:
         """The values that are not the defaults."""

@@ -25,6 +25,8 @@ def grid_of(tmp_path, text):
         ("[[row]]\nlearning_rate = 0.1\n", "'learning_rate' is not set but chosen"),
         ("[[row]]\n", "label"),
         ('[[row]]\nlabel = "a"\nnetwork = "rnn"\n', "network='rnn': choose one of sfnn"),
+        ('[[row]]\nlabel = "a"\nkept = 20\n', "kept=20: give 1 to particles - 1, or 0"),
+        ('[[row]]\nlabel = "a"\nkept = -1\n', "kept=-1: give 1 to particles - 1, or 0"),
         ("", "holds no"),
         ("= 5", "g.toml"),
     ],
