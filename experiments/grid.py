@@ -36,6 +36,7 @@ class Run:
         proposal: ``"prior"``, or the learned ``"recognition"`` or ``"mixture"``.
         particles: M of the training.
         kept: how many of them are back-propagated (``Resampled``); 0 for all.
+        early_epochs, early_particles: how many epochs train with another M at first.
         epochs, rising_epochs, batch_size, momentum, weight_decay, learning_rate, seed: see
             ``Schedule``.
         noise: standard deviation of Gaussian noise on the training inputs, anew each epoch.
@@ -55,6 +56,8 @@ class Run:
     proposal: str = "prior"
     particles: int = 20
     kept: int = 0
+    early_epochs: int = 0
+    early_particles: int = 0
     epochs: int = 50
     rising_epochs: float = 5.0
     batch_size: int = 100
@@ -79,7 +82,16 @@ class Run:
                 raise GridError(
                     f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}"
                 )
-        if not 0 <= self.kept < self.particles:
+        if not 0 <= self.early_epochs < self.epochs:
+            raise GridError(
+                f"early_epochs={self.early_epochs}: give 1 to epochs - 1, or 0 for none"
+            )
+        if (self.early_particles > 0) != (self.early_epochs > 0) or self.early_particles < 0:
+            raise GridError(
+                f"early_particles={self.early_particles}, early_epochs={self.early_epochs}: give "
+                "both, each at least 1, or neither"
+            )
+        if not 0 <= self.kept < min(self.particles_at(0), self.particles):
             raise GridError(f"kept={self.kept}: give 1 to particles - 1, or 0 for all")
 
     def changes(self) -> dict[str, Any]:
@@ -89,6 +101,10 @@ class Run:
             for f in fields(self)
             if getattr(self, f.name) != f.default
         }
+
+    def particles_at(self, epoch: int) -> int:
+        """M of an epoch, counted from 0."""
+        return self.early_particles if epoch < self.early_epochs else self.particles
 
     @property
     def name(self) -> str:

@@ -118,11 +118,11 @@ def validation_particles(run: Run) -> int:
     return min(run.particles, 20)
 
 
-def make_estimator(run: Run) -> ELBO:
-    """The estimator of a run, by name."""
+def make_estimator(run: Run, epoch: int = 0) -> ELBO:
+    """The estimator of a run's epoch, from 0, by name."""
     if run.estimator not in ESTIMATORS:
         raise GridError(f"estimator={run.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
-    estimator = ESTIMATORS[run.estimator](num_particles=run.particles)
+    estimator = ESTIMATORS[run.estimator](num_particles=run.particles_at(epoch))
     return Resampled(estimator, run.kept) if run.kept else estimator
 
 

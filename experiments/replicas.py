@@ -49,8 +49,9 @@ def alike(run: Run, others: Iterable[Run], folder: Path, device: str = "cpu") ->
     batched = run.network in ("sfnn", "deterministic") and run.proposal == "prior"
     no_decay = not run.weight_decay  # a replica's rate is a factor of the loss's gradient
     same_data = not (run.noise or run.resample or run.split_by_seed)
+    one_count = not run.early_epochs
     pays = run.particles == 1 or device != "cpu"
-    if not (batched and no_decay and same_data and pays and run.estimator != "g1"):
+    if not (batched and no_decay and same_data and one_count and pays and run.estimator != "g1"):
         return [run]  # the averages of G1 belong to a network
     mates = [other for other in others if _common(other) == common and other != run]
     free = [one for one in (run, *mates) if not (_work(folder, one) / "checkpoint.pt").exists()]

@@ -13,7 +13,13 @@ from sfnn_pyro.data import Dataset
 from sfnn_pyro.experiments import measures
 from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.experiments.making import TRAINED, Making, OnProgress
-from sfnn_pyro.experiments.problems import load_data, make_model, make_trainer, training_data
+from sfnn_pyro.experiments.problems import (
+    load_data,
+    make_estimator,
+    make_model,
+    make_trainer,
+    training_data,
+)
 from sfnn_pyro.experiments.results import result_path, write_result
 from sfnn_pyro.files import remove_leftovers
 from sfnn_pyro.interrupts import interruptible
@@ -81,7 +87,13 @@ class _Making(Making):
         self.probes = {}
 
     def _start_epoch(self) -> None:
-        self.trainer.train = self.of_epoch(len(self.trainer.history))
+        epoch = len(self.trainer.history)
+        self.trainer.train = self.of_epoch(epoch)
+        if self.trainer.estimator.num_particles != self.run.particles_at(epoch):
+            estimator: Any = make_estimator(self.run, epoch)
+            if hasattr(estimator, "load_state_dict"):
+                estimator.load_state_dict(self.trainer.estimator.state_dict())
+            self.trainer.estimator = estimator
 
     def _probe(self, epoch: int) -> None:
         self.probes[str(epoch)] = {

@@ -65,6 +65,8 @@ def tiny(row: Row) -> Row:
         stochastic=2,
         particles=min(row.run.particles, 4),
         kept=min(row.run.kept, 2),
+        early_epochs=min(row.run.early_epochs, 1),
+        early_particles=min(row.run.early_particles, 4),
         epochs=2,
         batch_size=8 if row.run.data != "coin" else 500,
         train_size=0,

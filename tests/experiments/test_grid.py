@@ -27,6 +27,12 @@ def grid_of(tmp_path, text):
         ('[[row]]\nlabel = "a"\nnetwork = "rnn"\n', "network='rnn': choose one of sfnn"),
         ('[[row]]\nlabel = "a"\nkept = 20\n', "kept=20: give 1 to particles - 1, or 0"),
         ('[[row]]\nlabel = "a"\nkept = -1\n', "kept=-1: give 1 to particles - 1, or 0"),
+        ('[[row]]\nlabel = "a"\nearly_epochs = 50\n', "early_epochs=50: give 1 to epochs - 1"),
+        ('[[row]]\nlabel = "a"\nearly_epochs = 1\n', "early_particles=0, early_epochs=1: give b"),
+        (
+            '[[row]]\nlabel = "a"\nkept = 5\nearly_epochs = 1\nearly_particles = 5\n',
+            "kept=5: give 1 to particles - 1",
+        ),
         ("", "holds no"),
         ("= 5", "g.toml"),
     ],

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfnn_pyro.experiments import runner
+from sfnn_pyro.estimators import Resampled
+from sfnn_pyro.experiments import problems, runner
 from sfnn_pyro.experiments.grid import Grid, Row, Run, load_grid
 from sfnn_pyro.experiments.problems import load_data, training_data
 from sfnn_pyro.experiments.report import summarise, write_report
@@ -30,6 +31,7 @@ VARIANTS = [
     replace(RUN, noise=0.4),
     replace(RUN, resample=True),
     replace(RUN, particles=3, kept=2),
+    replace(RUN, estimator="g1", early_epochs=2, early_particles=3),
     replace(RUN, proposal="mixture", estimator="rws"),
     replace(RUN, data="mnist-classification", estimator="g5"),
     replace(RUN, data="olivetti", split_by_seed=True, seed=3),
@@ -46,6 +48,21 @@ def measured(path):
     result = json.loads(path.read_text())
     assert result.pop("seconds") >= 0
     return result
+
+
+def test_the_first_epochs_may_have_another_number_of_particles(tmp_path, monkeypatch):
+    counts = []
+
+    class Watched(Resampled):
+        def loss_and_grads(self, *args):
+            counts.append(self.num_particles)
+            return super().loss_and_grads(*args)
+
+    monkeypatch.setattr(problems, "Resampled", Watched)
+    run = replace(RUN, particles=4, kept=2, early_epochs=1, early_particles=3)
+    execute(run, tmp_path)
+    each = len(counts) // 3
+    assert counts == [3] * each + [4] * 2 * each
 
 
 @pytest.mark.slow
