@@ -33,18 +33,19 @@ def resample(weight: Tensor, kept: int, uniform: Tensor) -> tuple[Tensor, Tensor
         >>> index.tolist(), [round(one, 2) for one in weight.tolist()]
         ([1, 2], [0.7, 0.3])
     """
-    ordered, order = weight.movedim(0, -1).sort(dim=-1, descending=True, stable=True)
+    ordered, order = weight.movedim(0, -1).sort(descending=True)
     # If the first j are heavy, c is what the others weigh together over the places left.
     others = ordered.flip(-1).cumsum(-1).flip(-1)[..., :kept]
     places = torch.arange(kept, 0, -1, device=weight.device)
     thresholds = others / places
-    heavy = (ordered[..., :kept] > thresholds).to(torch.int64).cumprod(-1).sum(-1, keepdim=True)
-    c = thresholds.gather(-1, heavy.clamp(max=kept - 1))
+    # These are the first; the last of K never is one, as its threshold holds its own weight.
+    heavy = (ordered[..., :kept] > thresholds).sum(-1, keepdim=True)
+    c = thresholds.gather(-1, heavy)
     rank = torch.arange(ordered.shape[-1], device=weight.device)
     # Where the light ones weigh nothing, the first of them are as good as any.
-    light = torch.where(c > 0, ordered / c, (rank < kept).to(ordered))
+    probability = torch.where(c > 0, ordered / c, rank < kept).clamp_(max=1)
     # In float64, where u + K - 1 never rounds to K.
-    marks = torch.where(rank < heavy, 1, light.double().clamp_(max=1)).cumsum(-1)
+    marks = probability.double().cumsum(-1)
     wanted = uniform.double().unsqueeze(-1) + torch.arange(kept, device=weight.device)
     chosen = torch.searchsorted(marks, wanted, right=True)
     chosen = chosen.clamp_(max=ordered.shape[-1] - 1)

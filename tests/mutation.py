@@ -36,9 +36,10 @@ TESTS = [
     "tests/guides",
     *(f"tests/test_{name}.py" for name in ("particles", "sites", "evaluation", "numbers")),
     *(f"tests/test_{name}.py" for name in ("weights", "bad_input", "bernoulli", "reparam")),
-    *(f"tests/test_{name}.py" for name in ("random_bits", "units")),
+    *(f"tests/test_{name}.py" for name in ("random_bits", "resampling", "units")),
     "sfnn_pyro/estimators",
     "sfnn_pyro/evaluation.py",
+    "sfnn_pyro/resampling.py",
     "sfnn_pyro/weights.py",
     "sfnn_pyro/units.py",
 ]

@@ -123,7 +123,7 @@ class _Attached(Messenger):
         self.values = values
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or msg["name"] not in self.values:
+        if msg["name"] not in self.values:
             return
         value = self.values[msg["name"]]
         if isinstance(msg["fn"], StraightThroughUnits):
@@ -133,7 +133,7 @@ class _Attached(Messenger):
                 f"site '{msg['name']}': a {type(msg['fn']).__name__} drawn before has no path for "
                 "its gradient; use the estimator without Resampled, or G4 with it"
             )
-        msg["value"], msg["done"] = value, True
+        msg["value"] = value
 
 
 def _replaced(c: Coefficients, weight: Tensor) -> Coefficients:

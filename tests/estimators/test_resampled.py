@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import SVI
+from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import SGD
 
 from sfnn_pyro.estimators import (
@@ -193,6 +193,19 @@ def test_usable_in_svi_and_as_a_module(data):
         assert torch.equal(lazy[name], gradient)
     assert elbo.loss(model, PriorProposal(model), *data) > 0
     assert "h1" in poutine.trace(model).get_trace(*data).nodes
+
+
+def test_one_particle_may_be_kept(data, kept):
+    model = SFNN([3, 6, 4, 5])
+    elbo = Resampled(G3(M), 1)
+    assert elbo.num_particles == M
+    elbo.loss_and_grads(model, PriorProposal(model), *data)
+    assert (kept["weight"] > 0).sum(0).tolist() == [1] * 6
+
+
+def test_an_elbo_of_pyro_is_refused():
+    with pytest.raises(ValueError, match="Trace_ELBO weights particles by more"):
+        Resampled(Trace_ELBO(num_particles=M, vectorize_particles=True), K)
 
 
 @pytest.mark.parametrize("estimator", [G1, G5, VIMCO, OVIS, GumbelStraightThrough])
