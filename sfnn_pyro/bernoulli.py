@@ -14,6 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from sfnn_pyro import random_bits
 
+BLOCK = 2**17
+"""Numbers of a block of the log-probability's arithmetic."""
+
 
 def draw(probs: Tensor, shape: Size, dtype: torch.dtype | None = None) -> Tensor:
     """Draws 0 or 1 with the given probabilities.
@@ -57,6 +60,14 @@ def _sum_log(factors: Tensor) -> Tensor:
     return factors.log().sum(-1)
 
 
+def _blocks(tensor: Tensor) -> list[Any]:
+    """Slices of the first dimension whose numbers, and a few results of them, fit a CPU's cache."""
+    if tensor.device.type != "cpu" or tensor.dim() < 2 or not len(tensor):
+        return [...]
+    step = max(BLOCK * len(tensor) // max(tensor.numel(), 1), 1)
+    return [slice(start, start + step) for start in range(0, len(tensor), step)]
+
+
 class _LogProb(Function):
     r"""Sum over the last dimension of log Bernoulli(value | logits).
 
@@ -65,21 +76,27 @@ class _LogProb(Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
-        probs = logits.sigmoid()
-        # In place: a fresh megabyte costs more than the arithmetic on it.
-        confidence = (probs - 0.5).abs_().add_(0.5)  # sigmoid(|logits|)
-        loss = logits.clamp(min=0)
-        wider = value.dim() <= logits.dim() and value.shape == logits.shape[-value.dim() :]
-        if wider:
-            loss.addcmul_(logits, value, value=-1)
-        else:
-            loss = loss - logits * value
         to_logits, to_value = ctx.needs_input_grad
+        shape = torch.broadcast_shapes(logits.shape, value.shape)
+        wider = logits.shape == shape and value.shape == shape[len(shape) - value.dim() :]
+        dtype = widened(logits[:0]).dtype
+        sums = logits.new_empty(shape[:-1], dtype=dtype)
         # The gradient while the numbers are in the cache; the backward pass only weights it.
-        pull = torch.sub(value, probs, out=probs if wider else None) if to_logits else None
+        pull = logits.new_empty(shape, dtype=dtype) if to_logits else None
+        for rows in _blocks(logits) if wider else [...]:
+            part = widened(logits[rows])
+            values = value[rows] if value.dim() == logits.dim() else value
+            probs = part.sigmoid()
+            if pull is not None:
+                torch.sub(values, probs, out=pull[rows])
+            # In place: a fresh megabyte costs more than the arithmetic on it.
+            confidence = probs.sub_(0.5).abs_().add_(0.5)  # sigmoid(|logits|)
+            loss = part.clamp(min=0)
+            loss = torch.addcmul(loss, part, values, value=-1, out=loss if wider else None)
+            torch.sub(_sum_log(confidence), loss.sum(-1), out=sums[rows])
         ctx.save_for_backward(pull, logits if to_value else None)
         ctx.shapes = logits.shape, value.shape
-        return _sum_log(confidence) - loss.sum(-1)
+        return sums
 
     @staticmethod
     @once_differentiable
@@ -108,7 +125,6 @@ def log_prob(logits: Tensor, value: Tensor, event_dim: int) -> Tensor:
     """
     if event_dim == 0:
         logits, value = logits.unsqueeze(-1), value.unsqueeze(-1)
-    logits = widened(logits)
     for _ in range(event_dim - 1):
         shape = torch.broadcast_shapes(logits.shape, value.shape)
         logits = logits.expand(shape).flatten(-2)

@@ -30,8 +30,10 @@ SHAPES = [  # logits, value, event_dim
 ]
 
 
+@pytest.mark.parametrize("block", [1, 60, bernoulli.BLOCK])
 @pytest.mark.parametrize(("logits_shape", "value_shape", "event_dim"), SHAPES)
-def test_log_prob_and_its_gradients(logits_shape, value_shape, event_dim):
+def test_log_prob_and_its_gradients(monkeypatch, logits_shape, value_shape, event_dim, block):
+    monkeypatch.setattr(bernoulli, "BLOCK", block)
     logits = (4 * torch.randn(logits_shape)).requires_grad_()
     value = torch.rand(value_shape).requires_grad_()  # between 0 and 1: grey targets
     ours = bernoulli.log_prob(logits, value, event_dim)
