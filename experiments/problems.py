@@ -19,6 +19,9 @@ from sfnn_pyro.training import Schedule, Trainer
 
 EPOCH_SEED = 7_000_003
 
+FOLLOWED = 2000
+"""Validation data evaluated after every epoch; all of them when the training has ended."""
+
 
 def load_data(run: Run, device: str = "cpu") -> Dataset:
     """The data of a run, float32 on a device."""
@@ -94,7 +97,7 @@ def make_trainer(run: Run, model: Any, data: Dataset) -> Trainer:
         estimator=make_estimator(run),
         parameters=parameters,
         train=data.train,
-        validation=data.validation,
+        validation=followed(data),
         schedule=make_schedule(run),
         validation_particles=validation_particles(run),
     )
@@ -111,6 +114,11 @@ def make_schedule(run: Run) -> Schedule:
         rising_epochs=run.rising_epochs,
         seed=run.seed,
     )
+
+
+def followed(data: Dataset) -> Split:
+    """The validation data that a training is followed on."""
+    return Split(data.validation.x[:FOLLOWED], data.validation.y[:FOLLOWED])
 
 
 def validation_particles(run: Run) -> int:

@@ -16,6 +16,7 @@ from sfnn_pyro.experiments import measures
 from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.experiments.making import TRAINED, Making, OnProgress
 from sfnn_pyro.experiments.problems import (
+    followed,
     load_data,
     make_estimator,
     make_model,
@@ -125,7 +126,7 @@ class _Making(Making):
             [make_model(run, self.data, self.device) for run in self.runs],
             make_estimator(self.run),
             self.data.train,
-            self.data.validation,
+            followed(self.data),
             [make_schedule(run) for run in self.runs],
             program=deterministic if fixed else lambda model: model,
             validation_particles=validation_particles(self.run),
