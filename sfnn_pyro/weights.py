@@ -35,7 +35,9 @@ def responsibilities(log_weight: Tensor) -> Tensor:
     .. math:: \bar w_m = w_m / \sum_{m'} w_{m'}
 
     Where every weight is zero there is nobody to hold responsible: the result is 0 there, so
-    that no NaN reaches a gradient, while the objective itself is ``-inf``.
+    that no NaN reaches a gradient, while the objective itself is ``-inf``. What is below the
+    square root of the smallest normal number (1e-19 in float32) is 0 too: it is lost in any sum
+    with the others, and its products are denormal numbers, which halve a processor's speed.
 
     Arguments:
         log_weight: ``(M, ...)``, log-weights in nats.
@@ -53,7 +55,8 @@ def responsibilities(log_weight: Tensor) -> Tensor:
     peak = torch.where(peak == -torch.inf, torch.zeros_like(peak), peak)
     weight = (log_weight - peak).exp_()
     total = weight.sum(0, keepdim=True)
-    return weight / torch.where(total == 0, torch.ones_like(total), total)
+    weight = weight / torch.where(total == 0, torch.ones_like(total), total)
+    return torch.threshold_(weight, math.sqrt(torch.finfo(weight.dtype).tiny), 0.0)
 
 
 def effective_sample_size(log_weight: Tensor) -> Tensor:

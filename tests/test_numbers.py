@@ -46,6 +46,15 @@ def test_extreme_weights_have_their_limits(dtype, log_weight, objective, shares,
     assert effective_sample_size(log_weight).item() == pytest.approx(size, rel=4 * rel)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_product_of_two_responsibilities_is_denormal(dtype):
+    tiny = torch.finfo(dtype).tiny
+    shares = responsibilities(torch.linspace(0, math.log(tiny), 200, dtype=dtype))
+    assert (shares == 0).any()
+    assert (shares[shares > 0].square() >= tiny).all()
+    assert (shares > 0)[: 200 // 3].all()
+
+
 def test_responsibilities_are_constants():
     log_weight = torch.zeros(3, 2, requires_grad=True)
     assert not responsibilities(log_weight).requires_grad
