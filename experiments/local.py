@@ -1,8 +1,13 @@
 """The runs of a sweep in processes of this machine."""
 
+import multiprocessing
 import os
-from collections.abc import Generator, Sequence
+import signal
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import joblib
 import torch
@@ -17,6 +22,9 @@ from sfnn_pyro.runs import RunError
 
 MEMORY_OF_A_RUN = 2**30
 """Bytes; a training on MNIST takes about 0.8 GiB."""
+
+_leaving = threading.Event()
+"""Set in a worker that was asked to stop: it begins no other run."""
 
 Made = tuple[Run, bool]
 """A run, and whether it was left to another process."""
@@ -43,8 +51,9 @@ def together(
 
     Raises:
         RunError: a process was killed; what others saved is kept.
+        Interrupted: by SIGTERM, after the processes have saved.
     """
-    with joblib.parallel_config("loky", inner_max_num_threads=cores):
+    with joblib.parallel_config("loky", inner_max_num_threads=cores), _passing_on():
         parallel = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
         groups = grouped(runs, folder, device)
         calls = (joblib.delayed(in_worker)(group, folder, device, cores) for group in groups)
@@ -62,9 +71,36 @@ def in_worker(group: Sequence[Run], folder: Path, device: str, cores: int) -> li
     """Makes runs in a process that does nothing else."""
     torch.set_num_threads(cores)
     try:
-        return make(group, folder, device, lambda done, note: None)
+        if not _leaving.is_set():
+            return make(group, folder, device, lambda done, note: None)
     except Interrupted:  # saved; the signal came to the parent too
-        return [(run, True) for run in group]
+        _leaving.set()
+    return [(run, True) for run in group]
+
+
+@contextmanager
+def _passing_on() -> Iterator[None]:
+    """Tells the workers of a SIGTERM, which unlike Ctrl-C comes to one process alone."""
+    told = []
+
+    def handler(number: int, frame: Any) -> None:
+        told.append(number)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, number)  # type: ignore[arg-type]
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if told:
+        raise Interrupted(
+            signal.SIGTERM,
+            "stopped by SIGTERM: the runs under way are saved and go on with the same command",
+        )
 
 
 def grouped(runs: Sequence[Run], folder: Path, device: str) -> list[list[Run]]:
