@@ -25,6 +25,7 @@ def make_ours(
     device: str = "cpu",
     how: str = "eager",
     replicas: int = 0,
+    gain: float = 1.0,
 ) -> Callable[[], object]:
     from sfnn_pyro import estimators
     from sfnn_pyro.guides import PriorProposal
@@ -38,6 +39,9 @@ def make_ours(
     else:
         model = SFNN(list(sizes), name=name)
     model = model.to(device)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(gain)
     elbo = getattr(estimators, estimator)(num_particles=num_particles)
     if particle_chunk is not None:
         elbo = estimators.Chunked(elbo, particle_chunk)
