@@ -39,6 +39,8 @@ def load_data(run: Run, device: str = "cpu") -> Dataset:
 def training_data(run: Run, data: Dataset) -> Callable[[int], Split]:
     """The training data of every epoch, from 0: noisy or binarised anew if the run says so."""
     grey = mnist_grey()["train"][: len(data.train)] if _resampled(run) else None
+    if grey is None and not run.noise:
+        return lambda epoch: data.train
 
     def of_epoch(epoch: int) -> Split:
         generator = torch.Generator().manual_seed(run.seed * EPOCH_SEED + epoch)
