@@ -154,7 +154,8 @@ class Row:
             validation data is chosen, and neighbours are tried while it lies at an end.
         seeds: how many runs with the chosen rate.
         evaluate: ``"trained"``, or ``"stochastic"`` for the weights of a deterministic network
-            evaluated with stochastic units (network B).
+            evaluated with stochastic units (network B), or ``"guide"`` for a likelihood estimated
+            with particles of the learned proposal.
         paper: what the paper found, if anything.
         note: how the row leaves the paper's protocol.
     """

@@ -35,17 +35,26 @@ PICTURED = (0, 3, 8, 9, 18, 24, 33, 61, 62, 92)
 """Rows of the test data in Figure 2."""
 
 
-def evaluations(run: Run, model: Any, data: Dataset, on_part: OnPart) -> dict[str, Any]:
-    """Every measure of every program of a run, on validation and test data."""
-    parts = [
-        (name, program, split)
-        for name, program in programs(run, model).items()
-        for split in ("validation", "test")
-    ]
+def evaluations(
+    run: Run, model: Any, data: Dataset, on_part: OnPart, guide: Any = None
+) -> dict[str, Any]:
+    """Every measure of every program of a run, on validation and test data.
+
+    Arguments:
+        run: the configuration.
+        model: its network, trained.
+        data: its data.
+        on_part: called with the part that is done.
+        guide: a learned proposal; the likelihood is then estimated with it too.
+    """
+    evaluated = [(name, program, None) for name, program in programs(run, model).items()]
+    if guide is not None:
+        evaluated.append(("guide", model, guide))
+    parts = [(*one, split) for one in evaluated for split in ("validation", "test")]
     found: dict[str, Any] = {}
-    for number, (name, program, split) in enumerate(parts):
+    for number, (name, program, proposal, split) in enumerate(parts):
         torch.manual_seed(run.seed)
-        measured = _measures(program, getattr(data, split), data, run.test_particles)
+        measured = _measures(program, getattr(data, split), data, run.test_particles, proposal)
         found.setdefault(name, {})[split] = measured
         on_part((number + 1) / len(parts))
     return found
@@ -109,13 +118,15 @@ def gradient_norms(run: Run, model: Any, data: Dataset, epoch: int) -> dict[str,
     return {"gradient_norm": {"c_times_m": list(NORM_FACTORS), "norm": mean}}
 
 
-def _measures(program: Any, part: Split, data: Dataset, particles: int) -> dict[str, float]:
-    values = log_likelihood(program, part.x, part.y, num_particles=particles)
+def _measures(
+    program: Any, part: Split, data: Dataset, particles: int, guide: Any
+) -> dict[str, float]:
+    values = log_likelihood(program, part.x, part.y, guide=guide, num_particles=particles)
     found = {
         "negative_log_likelihood": -values.mean().item(),
         "standard_error": _standard_error(values),
     }
-    if data.likelihood == "bernoulli":
+    if guide is not None or data.likelihood == "bernoulli":  # a guide has seen y
         return found
     mean = predictive_mean(program, part.x, num_particles=particles)
     if data.likelihood == "categorical":

@@ -106,7 +106,8 @@ class _Making(Making):
             self.on_progress(TRAINED + (1 - TRAINED) * done, "measured")
             self.request.check()
 
-        found = measures.evaluations(self.run, self.model, self.data, on_part)
+        guide = None if self.run.proposal == "prior" else self.trainer.guide
+        found = measures.evaluations(self.run, self.model, self.data, on_part, guide)
         pictures = measures.figures(self.run, self.model, self.data)
         self._write({"evaluations": found, **pictures})
 

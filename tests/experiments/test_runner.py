@@ -110,6 +110,16 @@ def test_network_b_is_network_a_with_stochastic_units(tmp_path):
     assert trained["test"] != stochastic["test"]
 
 
+@pytest.mark.parametrize("proposal", ["recognition", "mixture"])
+def test_a_learned_proposal_also_evaluates_what_it_trained(tmp_path, proposal):
+    run = replace(RUN, estimator="rws", proposal=proposal, data="mnist-classification")
+    found = json.loads(execute(run, tmp_path).read_text())["evaluations"]
+    assert found["guide"]["test"]["negative_log_likelihood"] != pytest.approx(
+        found["trained"]["test"]["negative_log_likelihood"]
+    )
+    assert "error_percent" not in found["guide"]["test"]  # it has seen the class
+
+
 def test_noise_and_images_are_new_in_every_epoch_and_the_same_for_a_seed():
     for run in (replace(RUN, noise=0.4), replace(RUN, resample=True)):
         data = load_data(run)
