@@ -34,6 +34,8 @@ class Run:
         stochastic: stochastic units in each hidden layer of C and D.
         estimator: a name in ``ESTIMATORS``.
         proposal: ``"prior"``, or the learned ``"recognition"`` or ``"mixture"``.
+        encoder: units of a learned proposal's encoder.
+        insomnia: of ``ReweightedWakeSleep``.
         particles: M of the training.
         kept: how many of them are back-propagated (``Resampled``); 0 for all.
         early_epochs, early_particles: how many epochs train with another M at first.
@@ -54,6 +56,8 @@ class Run:
     stochastic: int = 40
     estimator: str = "g3"
     proposal: str = "prior"
+    encoder: int = 200
+    insomnia: float = 1.0
     particles: int = 20
     kept: int = 0
     early_epochs: int = 0

@@ -88,7 +88,7 @@ def make_trainer(run: Run, model: Any, data: Dataset) -> Trainer:
     if run.proposal != "prior":
         with torch.random.fork_rng():
             torch.manual_seed(run.seed)
-            recognition = RecognitionNetwork(model).to(data.train.x)
+            recognition = RecognitionNetwork(model, run.encoder).to(data.train.x)
         parameters += recognition.parameters()
         guide = (
             recognition if run.proposal == "recognition" else MixtureProposal(guide, recognition)
@@ -132,7 +132,8 @@ def make_estimator(run: Run, epoch: int = 0) -> ELBO:
     """The estimator of a run's epoch, from 0, by name."""
     if run.estimator not in ESTIMATORS:
         raise GridError(f"estimator={run.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
-    estimator = ESTIMATORS[run.estimator](num_particles=run.particles_at(epoch))
+    options: dict[str, Any] = {"insomnia": run.insomnia} if run.estimator == "rws" else {}
+    estimator = ESTIMATORS[run.estimator](num_particles=run.particles_at(epoch), **options)
     return Resampled(estimator, run.kept) if run.kept else estimator
 
 
