@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from sfnn_pyro.denormals import flushed_denormals
 from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.files import read_sealed, remove_leftovers, write_sealed
 from sfnn_pyro.interrupts import Interrupted, Request
@@ -62,6 +63,10 @@ class Making(ABC):
 
     def make(self, interval: float) -> None:
         """Trains and measures, saving every ``interval`` seconds."""
+        with flushed_denormals():
+            self._make(interval)
+
+    def _make(self, interval: float) -> None:
         remove_leftovers(self.checkpoint)
         contents = {}
         if self.checkpoint.exists():
