@@ -47,6 +47,7 @@ class Run:
         gain: what the initial weights are multiplied by.
         precision: of the training's matrix products.
         test_particles: M of the evaluation.
+        more_test_particles: M of a second evaluation; 0 for none.
     """
 
     data: str = "mnist"
@@ -75,6 +76,7 @@ class Run:
     gain: float = 1.0
     precision: str = "float32"
     test_particles: int = 100
+    more_test_particles: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -159,7 +161,8 @@ class Row:
         seeds: how many runs with the chosen rate.
         evaluate: ``"trained"``, or ``"stochastic"`` for the weights of a deterministic network
             evaluated with stochastic units (network B), or ``"guide"`` for a likelihood estimated
-            with particles of the learned proposal.
+            with particles of the learned proposal, or ``"more"`` for one with
+            ``more_test_particles``.
         paper: what the paper found, if anything.
         note: how the row leaves the paper's protocol.
     """

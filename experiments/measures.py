@@ -47,14 +47,17 @@ def evaluations(
         on_part: called with the part that is done.
         guide: a learned proposal; the likelihood is then estimated with it too.
     """
-    evaluated = [(name, program, None) for name, program in programs(run, model).items()]
+    trained = programs(run, model)
+    evaluated = [(name, program, None, run.test_particles) for name, program in trained.items()]
+    if run.more_test_particles:
+        evaluated.append(("more", trained["trained"], None, run.more_test_particles))
     if guide is not None:
-        evaluated.append(("guide", model, guide))
+        evaluated.append(("guide", model, guide, run.test_particles))
     parts = [(*one, split) for one in evaluated for split in ("validation", "test")]
     found: dict[str, Any] = {}
-    for number, (name, program, proposal, split) in enumerate(parts):
+    for number, (name, program, proposal, count, split) in enumerate(parts):
         torch.manual_seed(run.seed)
-        measured = _measures(program, getattr(data, split), data, run.test_particles, proposal)
+        measured = _measures(program, getattr(data, split), data, count, proposal)
         found.setdefault(name, {})[split] = measured
         on_part((number + 1) / len(parts))
     return found

@@ -120,6 +120,16 @@ def test_a_learned_proposal_also_evaluates_what_it_trained(tmp_path, proposal):
     assert "error_percent" not in found["guide"]["test"]  # it has seen the class
 
 
+def test_a_second_evaluation_has_more_particles_and_a_tighter_bound(tmp_path):
+    run = replace(RUN, more_test_particles=200)
+    found = json.loads(execute(run, tmp_path).read_text())["evaluations"]
+    few, many = (found[name]["test"]["negative_log_likelihood"] for name in ("trained", "more"))
+    assert many < few
+    again = json.loads(execute(replace(run, more_test_particles=0), tmp_path).read_text())
+    assert "more" not in again["evaluations"]
+    assert again["evaluations"]["trained"] == found["trained"]
+
+
 def test_noise_and_images_are_new_in_every_epoch_and_the_same_for_a_seed():
     for run in (replace(RUN, noise=0.4), replace(RUN, resample=True)):
         data = load_data(run)
