@@ -175,10 +175,32 @@ def test_cells_without_runs_are_empty(tmp_path):
     rows = grid(RUN, other)
     sweep([grid(RUN)], tmp_path)
     done, empty = (line.cells() for line in summarise(rows, read_results(tmp_path)))
-    assert done[2] and done[3] == "1" and empty[2:5] == ("", "", "")
+    assert done[2] and done[4] == "1" and empty[2:6] == ("", "", "", "")
     page = write_report([rows], tmp_path)
     assert "<td></td><td></td><td></td>" in page.read_text()
     assert f"| {other.name} |  |  |  |" in page.with_suffix(".md").read_text()
+
+
+def test_rows_are_compared_within_splits(tmp_path):
+    def result(run, value):
+        folder = tmp_path / "runs"
+        folder.mkdir(exist_ok=True)
+        measured = {"negative_log_likelihood": value}
+        evaluations = {"trained": {"validation": measured, "test": measured}}
+        text = json.dumps({"config": run.to_dict(), "evaluations": evaluations})
+        (folder / f"{run.name}.json").write_text(text)
+
+    best = replace(RUN, split_by_seed=True)
+    other, fixed, unrun = replace(best, particles=3), RUN, replace(best, particles=4)
+    for seed, (one, two) in enumerate([(10.0, 12.0), (30.0, 33.0), (20.0, 24.0)]):
+        result(replace(best, seed=seed), one)
+        result(replace(other, seed=seed), two)
+    result(fixed, 1.0)
+    rows = grid(best, other, fixed, unrun)
+    rows = replace(rows, rows=tuple(replace(row, seeds=3) for row in rows.rows))
+    lines = summarise(rows, read_results(tmp_path))
+    # differences 2, 3, 4: mean 3, two standard errors 2 / sqrt(3)
+    assert [line.cells()[3] for line in lines] == ["0.00", "3.00 ± 1.15", "", ""]
 
 
 def test_the_same_results_give_the_same_report(tmp_path):
