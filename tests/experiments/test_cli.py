@@ -31,7 +31,7 @@ def test_a_dry_run_lists_what_comes_and_writes_nothing(capsys, tmp_path):
     assert result.code == 0 and not (tmp_path / "out").exists()
     lines = result.out.split()
     assert lines[0].startswith("mnist-sfnn-g3-M1-r0.1-s0-")
-    assert len(lines) == len(set(lines)) == 3 * 8  # B has the runs of A
+    assert len(lines) == len(set(lines)) == 3 * 8 + 1  # B has the runs of A, C one more rate
 
 
 def test_the_report_alone_of_an_empty_folder(capsys, tmp_path):
