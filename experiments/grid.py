@@ -99,6 +99,10 @@ class Run:
             )
         if not 0 <= self.kept < min(self.particles_at(0), self.particles):
             raise GridError(f"kept={self.kept}: give 1 to particles - 1, or 0 for all")
+        if self.more_test_particles < 0:
+            raise GridError(
+                f"more_test_particles={self.more_test_particles}: give at least 1, or 0 for none"
+            )
 
     def changes(self) -> dict[str, Any]:
         """The values that are not the defaults."""
@@ -340,7 +344,10 @@ def _row(raw: dict[str, Any]) -> Row:
     if "label" not in values:
         raise GridError("a [[row]] lacks its label")
     run = Run(**{key: value for key, value in values.items() if key in run_types})
-    return Row(run=run, **{key: value for key, value in values.items() if key in row_types})
+    row = Row(run=run, **{key: value for key, value in values.items() if key in row_types})
+    if row.evaluate == "more" and not run.more_test_particles:
+        raise GridError(f"{row.label!r}: evaluate='more' needs more_test_particles")
+    return row
 
 
 def _typed(raw: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

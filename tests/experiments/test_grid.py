@@ -33,6 +33,8 @@ def grid_of(tmp_path, text):
             '[[row]]\nlabel = "a"\nkept = 5\nearly_epochs = 1\nearly_particles = 5\n',
             "kept=5: give 1 to particles - 1",
         ),
+        ('[[row]]\nlabel = "a"\nmore_test_particles = -1\n', "more_test_particles=-1: give at"),
+        ('[[row]]\nlabel = "a"\nevaluate = "more"\n', "'a': evaluate='more' needs more_test"),
         ("", "holds no"),
         ("= 5", "g.toml"),
     ],
