@@ -1,6 +1,7 @@
 """What one process of several knows of the others: the only place that talks to them."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sfnn_pyro.training import TrainingError
+
+# DistributedDataParallel keeps gloo's threads alive until the process ends. One that still holds
+# the context of the last backward pass wants the GIL to let go of it, which aborts a process that
+# has begun to end (PyTorch's issue 190489). Seconds without the GIL are all that it needs.
+_LETTING_GO = 0.2
 
 
 class LostContact(TrainingError):
@@ -196,6 +202,7 @@ def joined() -> Iterator[Ranks]:
         ) from error
     finally:
         dist.destroy_process_group()
+        time.sleep(_LETTING_GO)
 
 
 def _meeting_place() -> tuple[dist.Store, int, int]:
