@@ -12,6 +12,7 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "figure1": ("figure1",),
     "figure2": ("figure2",),
     "initialisation": ("initialisation",),
+    "hidden-rates": ("hidden-rates",),
     "beyond": ("beyond",),
     "tfd": ("tfd",),
 }

@@ -45,6 +45,7 @@ class Run:
         resample: whether the training images are binarised anew in each epoch.
         train_size: how many training data to use; 0 for all.
         gain: what the initial weights are multiplied by.
+        hidden_rate: what the gradient of the hidden layers is multiplied by.
         precision: of the training's matrix products.
         test_particles: M of the evaluation.
         more_test_particles: M of a second evaluation; 0 for none.
@@ -74,6 +75,7 @@ class Run:
     resample: bool = False
     train_size: int = 0
     gain: float = 1.0
+    hidden_rate: float = 1.0
     precision: str = "float32"
     test_particles: int = 100
     more_test_particles: int = 0
@@ -99,6 +101,8 @@ class Run:
             )
         if not 0 <= self.kept < min(self.particles_at(0), self.particles):
             raise GridError(f"kept={self.kept}: give 1 to particles - 1, or 0 for all")
+        if not self.hidden_rate > 0:
+            raise GridError(f"hidden_rate={self.hidden_rate}: must be positive")
         if self.more_test_particles < 0:
             raise GridError(
                 f"more_test_particles={self.more_test_particles}: give at least 1, or 0 for none"

@@ -85,6 +85,9 @@ def make_trainer(run: Run, model: Any, data: Dataset) -> Trainer:
     program = programs(run, model)["trained"]
     guide: Any = PriorProposal(program)
     parameters = list(model.parameters())
+    if run.hidden_rate != 1:
+        for parameter in model.layers[:-1].parameters():
+            parameter.register_hook(lambda grad: run.hidden_rate * grad)
     if run.proposal != "prior":
         with torch.random.fork_rng():
             torch.manual_seed(run.seed)

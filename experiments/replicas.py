@@ -51,9 +51,11 @@ def alike(run: Run, others: Iterable[Run], folder: Path, device: str = "cpu") ->
     no_decay = not run.weight_decay  # a replica's rate is a factor of the loss's gradient
     same_data = not (run.noise or run.resample or run.split_by_seed)
     one_count = not run.early_epochs
+    one_rate = run.hidden_rate == 1
     pays = run.particles == 1 or device != "cpu"
-    if not (batched and no_decay and same_data and one_count and pays and run.estimator != "g1"):
-        return [run]  # the averages of G1 belong to a network
+    own = run.estimator == "g1"  # whose averages belong to a network
+    if own or not (batched and no_decay and same_data and one_count and one_rate and pays):
+        return [run]
     mates = [other for other in others if _common(other) == common and other != run]
     free = [one for one in (run, *mates) if not (_work(folder, one) / "checkpoint.pt").exists()]
     return free[:MOST] if run in free else [run]

@@ -34,6 +34,7 @@ def grid_of(tmp_path, text):
             "kept=5: give 1 to particles - 1",
         ),
         ('[[row]]\nlabel = "a"\nmore_test_particles = -1\n', "more_test_particles=-1: give at"),
+        ('[[row]]\nlabel = "a"\nhidden_rate = 0\n', "hidden_rate=0.0: must be positive"),
         ('[[row]]\nlabel = "a"\nevaluate = "more"\n', "'a': evaluate='more' needs more_test"),
         ("", "holds no"),
         ("= 5", "g.toml"),

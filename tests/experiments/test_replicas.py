@@ -32,6 +32,7 @@ ALONE = [
     replace(RUN, resample=True),
     replace(RUN, estimator="g1"),
     replace(RUN, weight_decay=1e-4),
+    replace(RUN, hidden_rate=0.5),
     replace(RUN, early_epochs=1, early_particles=2),
     replace(RUN, split_by_seed=True),
     replace(RUN, proposal="recognition", estimator="rws"),

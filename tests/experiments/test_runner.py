@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from sfnn_pyro.data import Split
 from sfnn_pyro.estimators import Resampled
 from sfnn_pyro.experiments import problems, runner
 from sfnn_pyro.experiments.grid import Grid, Row, Run, load_grid
@@ -63,6 +64,23 @@ def test_the_first_epochs_may_have_another_number_of_particles(tmp_path, monkeyp
     execute(run, tmp_path)
     each = len(counts) // 3
     assert counts == [3] * each + [4] * 2 * each
+
+
+def test_hidden_layers_may_have_a_rate_of_their_own():
+    def step(run):
+        data = problems.load_data(run)
+        model = problems.make_model(run, data)
+        before = [p.detach().clone() for p in model.parameters()]
+        trainer = problems.make_trainer(run, model, data)
+        trainer.train = Split(data.train.x[:8], data.train.y[:8])
+        next(trainer.run())
+        return [p.detach() - b for p, b in zip(model.parameters(), before, strict=True)]
+
+    run = replace(RUN, epochs=2, rising_epochs=1.0)  # a step each, the first at half of the rate
+    usual, slower = step(run), step(replace(run, hidden_rate=0.25))
+    for number, (a, b) in enumerate(zip(usual, slower, strict=True)):
+        expected = a if number >= len(usual) - 2 else 0.25 * a
+        torch.testing.assert_close(b, expected, atol=1e-6, rtol=1e-3)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ SMOKED = (
     "figure1",
     "figure2",
     "initialisation",
+    "hidden-rates",
     "beyond",
     "tfd",
 )
