@@ -132,6 +132,6 @@ def test_ctrl_c_elsewhere_is_one_line(capsys, monkeypatch):
     def stop(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sfnn_pyro.cli.download", stop)
+    monkeypatch.setattr("sfnn_pyro.cli.datasets.download", stop)
     result = sfnn(capsys, "data", "download", "mnist")
     assert (result.code, result.err.strip()) == (130, "sfnn: interrupted")
