@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from sfnn_pyro.denormals import flushed_denormals
 from sfnn_pyro.experiments.grid import Run
-from sfnn_pyro.files import read_sealed, remove_leftovers, write_sealed
-from sfnn_pyro.interrupts import Interrupted, Request
+from sfnn_pyro.system.atomic_files import remove_leftovers
+from sfnn_pyro.system.denormals import flushed_denormals
+from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
+from sfnn_pyro.system.stop_requests import Interrupted, StopRequest
 
 TRAINED = 0.9
 """The part of a run's work that is training, for the progress display."""
@@ -50,7 +51,7 @@ class Making(ABC):
         checkpoint: Path,
         device: str,
         on_progress: OnProgress,
-        request: Request,
+        request: StopRequest,
     ) -> None:
         self.run, self.folder, self.checkpoint = run, folder, checkpoint
         self.device, self.on_progress, self.request = device, on_progress, request

@@ -17,10 +17,10 @@ import torch
 from sfnn_pyro.data import load_dataset
 from sfnn_pyro.estimators import ESTIMATORS, G5, Estimator, ReweightedWakeSleep
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.files import write_text
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import machine
+from sfnn_pyro.system.atomic_files import write_text
 from sfnn_pyro.training import Schedule, Trainer
 
 GUIDES = ("prior", "recognition", "mixture")

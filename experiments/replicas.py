@@ -25,9 +25,9 @@ from sfnn_pyro.experiments.problems import (
 )
 from sfnn_pyro.experiments.results import result_path
 from sfnn_pyro.experiments.runner import execute, write_made
-from sfnn_pyro.interrupts import interruptible
 from sfnn_pyro.reparam import deterministic
 from sfnn_pyro.replicas import ReplicaTrainer
+from sfnn_pyro.system.stop_requests import interruptible
 from sfnn_pyro.training import NonFiniteError
 
 MOST = 12

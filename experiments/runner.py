@@ -21,9 +21,9 @@ from sfnn_pyro.experiments.problems import (
     training_data,
 )
 from sfnn_pyro.experiments.results import result_path, write_result
-from sfnn_pyro.files import remove_leftovers
-from sfnn_pyro.interrupts import interruptible
 from sfnn_pyro.runs import machine
+from sfnn_pyro.system.atomic_files import remove_leftovers
+from sfnn_pyro.system.stop_requests import interruptible
 from sfnn_pyro.training import NonFiniteError
 
 

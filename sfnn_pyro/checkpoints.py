@@ -13,8 +13,6 @@ import filelock
 
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.distributed import DistributedTrainer, Ranks
-from sfnn_pyro.files import WriteError, read_sealed, remove_leftovers, write_sealed, write_text
-from sfnn_pyro.interrupts import Interrupted, Request, interruptible
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import (
     RunConfig,
@@ -25,6 +23,9 @@ from sfnn_pyro.runs import (
     save_model,
     write_history,
 )
+from sfnn_pyro.system.atomic_files import WriteError, remove_leftovers, write_text
+from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
+from sfnn_pyro.system.stop_requests import Interrupted, StopRequest, interruptible
 from sfnn_pyro.training import NonFiniteError, Trainer
 
 CHECKPOINT_KIND = "checkpoint 1"
@@ -151,7 +152,7 @@ class _Keeper:
     ranks: Ranks
     _recorded: int | None = None
 
-    def run(self, request: Request, seconds: float, on_step: OnStep | None) -> None:
+    def run(self, request: StopRequest, seconds: float, on_step: OnStep | None) -> None:
         self._begin()
         saved = time.monotonic()
 
@@ -184,7 +185,7 @@ class _Keeper:
             raise
         self._finish()
 
-    def _agreed(self, request: Request, due: bool) -> bool:
+    def _agreed(self, request: StopRequest, due: bool) -> bool:
         """Whether to save now: all ranks stop, and all save, after the same step."""
         number, save = self.ranks.most([request.number or 0, due])
         if number:

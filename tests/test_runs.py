@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfnn_pyro.checkpoints import train_run
-from sfnn_pyro.files import SealError, read_sealed, write_sealed
 from sfnn_pyro.runs import RunConfig, RunError, load_model, read_config
+from sfnn_pyro.system.sealed_files import SealError, read_sealed, write_sealed
 from sfnn_pyro.training import NonFiniteError, Schedule
 from tests.data.helpers import memory_below, untimed
 

@@ -8,8 +8,8 @@ import typer
 
 from sfnn_pyro.cli.display import RunFolder
 from sfnn_pyro.completions import draw_completions, sample_completions
-from sfnn_pyro.files import save_figure
 from sfnn_pyro.runs import load_model
+from sfnn_pyro.system.atomic_files import save_figure
 
 
 def complete(

@@ -16,8 +16,8 @@ from sfnn_pyro.cli.evaluate import evaluate
 from sfnn_pyro.cli.reproduce import reproduce
 from sfnn_pyro.cli.train import train
 from sfnn_pyro.distributed import launched
-from sfnn_pyro.interrupts import Interrupted
-from sfnn_pyro.memory import keep_pages
+from sfnn_pyro.system.allocator import keep_pages
+from sfnn_pyro.system.stop_requests import Interrupted
 from sfnn_pyro.training import TrainingError
 
 INTERRUPTED = 130

@@ -13,7 +13,7 @@ from sfnn_pyro.experiments.on_ray import Cluster
 from sfnn_pyro.experiments.report import has_results, write_report
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.experiments.sweep import sweep
-from sfnn_pyro.memory import keep_pages
+from sfnn_pyro.system.allocator import keep_pages
 
 ENGINES = ("local", "ray")
 _NAMES = ", ".join(EXPERIMENTS)

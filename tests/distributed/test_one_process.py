@@ -9,8 +9,8 @@ import torch.distributed as dist
 
 from sfnn_pyro.checkpoints import train_run
 from sfnn_pyro.distributed.ranks import Ranks
-from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunConfig
+from sfnn_pyro.system.stop_requests import Interrupted
 from sfnn_pyro.training import NonFiniteError, Schedule
 
 CONFIG = RunConfig(hidden=(3,), particles=2, schedule=Schedule(epochs=2, batch_size=300))

@@ -13,8 +13,8 @@ from sfnn_pyro.experiments.replicas import alike, execute_alike
 from sfnn_pyro.experiments.results import read_results, result_path
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.experiments.sweep import sweep
-from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
+from sfnn_pyro.system.stop_requests import Interrupted
 from sfnn_pyro.training import NonFiniteError
 from tests.experiments.helpers import stop_at, use_tiny_data
 

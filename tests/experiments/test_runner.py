@@ -19,8 +19,8 @@ from sfnn_pyro.experiments.report import summarise, write_report
 from sfnn_pyro.experiments.results import read_results, result_path, unpack_bits
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.experiments.sweep import sweep
-from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
+from sfnn_pyro.system.stop_requests import Interrupted
 from tests.data.made_up import tfd
 from tests.experiments.helpers import stop_at, tiny, use_tiny_data
 

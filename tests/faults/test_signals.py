@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sfnn_pyro import checkpoints
-from sfnn_pyro.interrupts import Interrupted, interruptible
 from sfnn_pyro.runs import RunConfig
+from sfnn_pyro.system.stop_requests import Interrupted, interruptible
 from sfnn_pyro.training import Schedule
 from tests.commands import TINY, finish, sfnn, start
 from tests.faults.children import run_to_end
