@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
         model=model,
         guide=guide,
         estimator=_estimator(options),
-        train=data.train,
-        validation=data.validation,
+        train_data=data.train,
+        validation_data=data.validation,
         schedule=schedule,
     )
     start = time.perf_counter()

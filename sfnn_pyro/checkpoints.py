@@ -26,7 +26,7 @@ from sfnn_pyro.runs import (
 from sfnn_pyro.system.atomic_files import WriteError, remove_leftovers, write_text
 from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
 from sfnn_pyro.system.stop_requests import Interrupted, StopRequest, interruptible
-from sfnn_pyro.training import NonFiniteError, Trainer
+from sfnn_pyro.training import Callback, NonFiniteError, Trainer
 
 CHECKPOINT_KIND = "checkpoint 1"
 WRITTEN = (
@@ -103,8 +103,8 @@ def train_run(
             trainer = config.make_trainer(model, data)
             if not ranks.alone:
                 trainer = DistributedTrainer.of(trainer, ranks, split)
-            keeper = _Keeper(config, folder, data, model, trainer, ranks)
-            keeper.run(request, checkpoint_minutes * 60, on_step)
+            interval = 60 * checkpoint_minutes
+            _Keeper(config, folder, data, model, trainer, ranks, request, interval, on_step).run()
     return model, data
 
 
@@ -141,7 +141,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @dataclass
-class _Keeper:
+class _Keeper(Callback):
     """What a run folder needs while it is trained in."""
 
     config: RunConfig
@@ -150,30 +150,18 @@ class _Keeper:
     model: SFNN
     trainer: Trainer
     ranks: Ranks
+    request: StopRequest
+    interval: float
+    after_step: OnStep | None
     _recorded: int | None = None
 
-    def run(self, request: StopRequest, seconds: float, on_step: OnStep | None) -> None:
+    def run(self) -> None:
         self._begin()
-        saved = time.monotonic()
-
-        def after_step(mean: float) -> None:
-            nonlocal saved
-            self._claim()
-            self._record_ranks()
-            if on_step is not None:
-                on_step(self.trainer, mean)
-            if self._agreed(request, time.monotonic() - saved >= seconds):
-                self._save()
-                saved = time.monotonic()
-
-        def within_validation(count: int) -> None:
-            if self.ranks.alone:  # ranks may be at different places
-                request.check()
-
+        self._saved = time.monotonic()
         try:
-            for _ in self.trainer.run(after_step, within_validation):
+            for _ in self.trainer.run(self):
                 self._after_epoch()
-                self._agreed(request, False)
+                self._agreed(False)
         except Interrupted as error:
             self._save()
             raise Interrupted(error.number, f"{error}: {self._where()}") from None
@@ -185,9 +173,22 @@ class _Keeper:
             raise
         self._finish()
 
-    def _agreed(self, request: StopRequest, due: bool) -> bool:
+    def on_step(self, trainer: Trainer, log_likelihood: float) -> None:
+        self._claim()
+        self._record_ranks()
+        if self.after_step is not None:
+            self.after_step(trainer, log_likelihood)
+        if self._agreed(time.monotonic() - self._saved >= self.interval):
+            self._save()
+            self._saved = time.monotonic()
+
+    def on_validation(self, trainer: Trainer, datapoints: int) -> None:
+        if self.ranks.alone:  # ranks may be at different places
+            self.request.check()
+
+    def _agreed(self, due: bool) -> bool:
         """Whether to save now: all ranks stop, and all save, after the same step."""
-        number, save = self.ranks.most([request.number or 0, due])
+        number, save = self.ranks.most([self.request.number or 0, due])
         if number:
             raise Interrupted(int(number))
         return bool(save)

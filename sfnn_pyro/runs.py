@@ -91,8 +91,8 @@ class RunConfig:
             guide=PriorProposal(program),
             estimator=self.make_estimator(),
             parameters=list(model.parameters()),
-            train=data.train,
-            validation=data.validation,
+            train_data=data.train,
+            validation_data=data.validation,
             schedule=self.schedule,
             validation_particles=min(self.particles, 20),
         )

@@ -1,20 +1,20 @@
 """The trainer over several processes: PyTorch's ``DistributedDataParallel`` around its steps."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from pyro.infer import SVI
+from pyro.infer import ELBO
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from sfnn_pyro.data import Split
 from sfnn_pyro.distributed.particles import ParticleParallel
 from sfnn_pyro.distributed.ranks import Ranks
-from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.training import Epoch, Trainer
+from sfnn_pyro.training import Trainer
 
 SPLITS = ("data", "particles")
 
@@ -34,9 +34,9 @@ class DistributedTrainer(Trainer):
     another number of ranks new streams begin, and the result is the same in law alone.
 
     Arguments:
-        model, guide, estimator, train, validation, schedule, parameters, validation_particles:
-            see ``Trainer``; the same on every rank. Every parameter must have a gradient in
-            every step.
+        model, guide, estimator, train_data, validation_data, schedule, parameters,
+            validation_particles, make_optimizer: see ``Trainer``; the same on every rank. Every
+            parameter must have a gradient in every step.
         ranks: the processes, of PyTorch's default process group.
         split: ``"data"`` or ``"particles"``.
 
@@ -62,17 +62,11 @@ class DistributedTrainer(Trainer):
             raise ValueError(f"split={self.split!r}: choose one of {', '.join(SPLITS)}")
         self._key: tuple[int, ...] = ()  # of the random streams, beside the seed
         super().__post_init__()
-        if self.split == "particles":
-            self.estimator = ParticleParallel(self.estimator, self.ranks)
-        module = self.estimator(self.model, self.guide)
-        # A model may be a function of its parameters, such as deterministic(model).
-        module.trained = torch.nn.ParameterList(self._trained)
-        self._module = DistributedDataParallel(module, gradient_as_bucket_view=True)
 
     @staticmethod
     def of(trainer: Trainer, ranks: Ranks, split: str = "data") -> "DistributedTrainer":
         """The same training, over several processes; it must not have begun."""
-        values = {f.name: getattr(trainer, f.name) for f in fields(Trainer)}
+        values = {f.name: getattr(trainer, f.name) for f in fields(Trainer) if f.init}
         return DistributedTrainer(**values, ranks=ranks, split=split)
 
     def ranks_record(self) -> dict[str, Any]:
@@ -85,19 +79,21 @@ class DistributedTrainer(Trainer):
             "seeds": [ranks.seed(self.schedule.seed, *self._key) for ranks in streams],
         }
 
-    def run(
-        self,
-        on_step: Callable[[float], None] | None = None,
-        on_validation: Callable[[int], None] | None = None,
-    ) -> Iterator[Epoch]:
-        if not self._seeded:
-            torch.manual_seed(self.ranks.seed(self.schedule.seed))
-            self._seeded = True
-        return super().run(on_step, on_validation)
+    def use_estimator(self, estimator: ELBO) -> None:
+        if self.split == "particles":
+            estimator = ParticleParallel(estimator, self.ranks)
+        super().use_estimator(estimator)
+        module = estimator(self.model, self.guide)
+        # A model may be a function of its parameters, such as deterministic(model).
+        module.trained = torch.nn.ParameterList(self.trained)
+        self._module = DistributedDataParallel(module, gradient_as_bucket_view=True)
+
+    def seed_random_state(self) -> None:
+        torch.manual_seed(self.ranks.seed(self.schedule.seed, *self._key))
 
     def state_dict(self) -> dict[str, Any]:
         """As ``Trainer`` has it, with every rank's random state; all ranks must call it."""
-        streams = {"key": list(self._key), "moments": self.ranks.gather(self._moment())}
+        streams = {"key": list(self._key), "moments": self.ranks.gather(self.random_state())}
         return {**super().state_dict(), "ranks": streams}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -105,43 +101,36 @@ class DistributedTrainer(Trainer):
         streams = state.get("ranks", {"moments": []})
         if len(streams["moments"]) == self.ranks.size:
             self._key = tuple(streams["key"])
-            self._return_to(streams["moments"][self.ranks.rank])
+            self.set_random_state(streams["moments"][self.ranks.rank])
         else:
             self._key = (self.steps,)
-            torch.manual_seed(self.ranks.seed(self.schedule.seed, *self._key))
+            self.seed_random_state()
 
-    def _take(self, svi: SVI, rows: Tensor) -> float:
+    def compute_gradients(self, rows: Tensor) -> float:
         own, scale = rows, 1 / len(rows)
         if self.split == "data":
             own, scale = self.ranks.share(rows), self.ranks.size / len(rows)
-            if not len(own):  # it has nothing to say, and takes part with a weight of zero
+            if not len(own):  # a rank without rows takes part with a weight of zero
                 own, scale = rows[:1], 0.0
-        loss = self._module(self.train.x[own], self.train.y[own]) * scale
+        loss = self._module(self.epoch_data.x[own], self.epoch_data.y[own]) * scale
         loss.backward()
-        mean = -self.ranks.total([loss.item()])[0] / self.ranks.size
-        self._check_step(-mean)
-        svi.optim(self._trained)
-        return mean
+        return -self.ranks.total([loss.item()])[0] / self.ranks.size
 
-    def _sites_at_fault(self, rows: Tensor) -> dict[str, list[int]]:
+    def find_sites_at_fault(self, rows: Tensor) -> dict[str, list[int]]:
         own = self.ranks.share(rows) if self.split == "data" else rows
-        found = super()._sites_at_fault(own) if len(own) else {}
+        found = super().find_sites_at_fault(own) if len(own) else {}
         sites: dict[str, set[int]] = {}
         for part in self.ranks.gather(found):
             for name, bad in part.items():
                 sites.setdefault(name, set()).update(bad)
         return {name: sorted(bad) for name, bad in sites.items()}
 
-    def _validate(self, on_batch: Callable[[int], None] | None) -> float:
-        if not len(self.validation):
+    def validate(self, on_batch: Callable[[int], None]) -> float:
+        if not len(self.validation_data):
             return math.nan
-        x, y = self.ranks.share(self.validation.x), self.ranks.share(self.validation.y)
+        x, y = self.ranks.share(self.validation_data.x), self.ranks.share(self.validation_data.y)
         total = 0.0
         if len(x):
-            with torch.random.fork_rng():
-                torch.manual_seed(self.ranks.seed(self.schedule.seed))
-                values = log_likelihood(
-                    self.model, x, y, num_particles=self.validation_particles, on_batch=on_batch
-                )
-            total = values.sum().item()
-        return self.ranks.total([total])[0] / len(self.validation)
+            seed = self.ranks.seed(self.schedule.seed)
+            total = self.log_likelihood_of(self.model, Split(x, y), on_batch, seed).sum().item()
+        return self.ranks.total([total])[0] / len(self.validation_data)

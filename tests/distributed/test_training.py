@@ -11,6 +11,7 @@ from sfnn_pyro.distributed.ranks import joined, own_device
 from sfnn_pyro.estimators import ESTIMATORS, G1, G4, Chunked, DisARM, ReweightedWakeSleep
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
+from tests.callbacks import OnStep
 from tests.distributed import trainings
 
 DIVISIBLE = {"g2", "g3", "g4", "g5", "vimco", "rloo", "ovis", "gumbel"}
@@ -45,7 +46,7 @@ def test_from_every_state_the_ranks_go_on_to_the_same_bits(ranks, divided):
 def test_another_number_of_ranks_goes_on_with_new_streams(ranks):
     one = trainings.trainer()
     states = []
-    for _ in one.run(lambda mean: states.append(copy.deepcopy(one.state_dict()))):
+    for _ in one.run(OnStep(lambda mean: states.append(copy.deepcopy(one.state_dict())))):
         pass
     found = ranks(trainings.from_one_process, states[2])
     assert [steps for steps, _ in found] == [3, 3]

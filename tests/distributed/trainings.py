@@ -13,6 +13,7 @@ from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.reparam import deterministic
 from sfnn_pyro.training import NonFiniteError, Schedule, Trainer
+from tests.callbacks import OnStep
 
 SCHEDULE = Schedule(epochs=2, batch_size=10, learning_rate=0.05, seed=3)
 
@@ -50,7 +51,7 @@ def from_every_state(divided):
     """The end of a training, and the ends of those that went on from each of its states."""
     whole = DistributedTrainer.of(trainer(), Ranks.current(), divided)
     states = []
-    for _ in whole.run(lambda mean: states.append(copy.deepcopy(whole.state_dict()))):
+    for _ in whole.run(OnStep(lambda mean: states.append(copy.deepcopy(whole.state_dict())))):
         pass
     ends = []
     for state in states[::3]:

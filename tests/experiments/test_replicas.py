@@ -115,7 +115,7 @@ def test_an_infinity_is_one_run_s_alone(tmp_path, monkeypatch):
     def fail(self, *args):
         raise NonFiniteError("the objective is nan at step 1 in one of 3 replicas", {})
 
-    monkeypatch.setattr(replicas.ReplicaTrainer, "_take", fail)
+    monkeypatch.setattr(replicas.ReplicaTrainer, "compute_gradients", fail)
     execute_alike([RUN, *OTHERS], tmp_path)
     found = read_results(tmp_path)
     assert len(found) == 3

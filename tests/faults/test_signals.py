@@ -75,7 +75,7 @@ def test_wherever_it_comes_the_rest_gives_the_same_bits(tmp_path, step):
 
 
 def test_a_validation_is_left_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("sfnn_pyro.training.log_likelihood", _signalled)
+    monkeypatch.setattr("sfnn_pyro.training.trainer.log_likelihood", _signalled)
     with pytest.raises(Interrupted, match="saved at step 4;"):
         checkpoints.train_run(CONFIG, tmp_path / "run")
     monkeypatch.undo()
@@ -92,7 +92,7 @@ def _signalled(*args, on_batch, **kwargs):
 
 
 def test_the_command_line_says_so_in_one_line(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("sfnn_pyro.training.log_likelihood", _signalled)
+    monkeypatch.setattr("sfnn_pyro.training.trainer.log_likelihood", _signalled)
     result = sfnn(capsys, "train", "--out", tmp_path, *TINY)
     assert result.code == 143
     assert result.err == (
