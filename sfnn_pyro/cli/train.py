@@ -8,7 +8,7 @@ import typer
 from sfnn_pyro.checkpoints import train_run
 from sfnn_pyro.cli.display import progress_bar
 from sfnn_pyro.data import DATASET_NAMES, Dataset
-from sfnn_pyro.distributed import SPLITS, Ranks, joined, launched, own_device
+from sfnn_pyro.distributed import SPLITS, ProcessGroup, joined, launched, own_device
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import NETWORKS, RunConfig, RunError, read_config
@@ -93,9 +93,9 @@ def train(
                 seed=seed,
             ),
         )
-    with joined() as ranks:
-        train_with_progress(config, folder, checkpoint_minutes, own_device(device), ranks, split)
-    if ranks.first:
+    with joined() as group:
+        train_with_progress(config, folder, checkpoint_minutes, own_device(device), group, split)
+    if group.is_first:
         print(f"Complete: {folder}. Next: sfnn evaluate {folder}; sfnn complete {folder}")
 
 
@@ -104,12 +104,12 @@ def train_with_progress(
     folder: Path,
     checkpoint_minutes: float = 5.0,
     device: str = "cpu",
-    ranks: Ranks | None = None,
+    group: ProcessGroup | None = None,
     split: str = "data",
 ) -> tuple[SFNN, Dataset]:
     """Trains in a run folder, as ``train_run`` does, and shows the progress."""
-    ranks = ranks or Ranks()
-    with progress_bar("{task.fields[note]}", disable=not ranks.first) as progress:
+    group = group or ProcessGroup()
+    with progress_bar("{task.fields[note]}", disable=not group.is_first) as progress:
         task = progress.add_task("train", total=1.0, note="")
 
         def on_step(trainer: Trainer, mean: float) -> None:
@@ -122,7 +122,7 @@ def train_with_progress(
             checkpoint_minutes=checkpoint_minutes,
             on_step=on_step,
             device=device,
-            ranks=ranks,
+            group=group,
             split=split,
         )
         progress.update(task, completed=1.0)
