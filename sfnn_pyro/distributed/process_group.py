@@ -1,4 +1,4 @@
-"""What one process of several knows of the others: the only place that talks to them."""
+"""The processes that compute together: the only place that communicates with the others."""
 
 import os
 import time
@@ -14,111 +14,111 @@ from torch import Tensor
 
 from sfnn_pyro.training import TrainingError
 
-# DistributedDataParallel keeps gloo's threads alive until the process ends. One that still holds
-# the context of the last backward pass wants the GIL to let go of it, which aborts a process that
-# has begun to end (PyTorch's issue 190489). Seconds without the GIL are all that it needs.
-_LETTING_GO = 0.2
+# DistributedDataParallel keeps gloo's threads alive until the process ends. A thread that still
+# holds the context of the last backward pass needs the GIL to release it, which aborts a process
+# that has begun to end (PyTorch's issue 190489). So the main thread sleeps for these seconds.
+_RELEASE_SECONDS = 0.2
 
 
 class LostContact(TrainingError):
-    """Another process ended, or cannot be reached; the training goes on from its checkpoint."""
+    """Another process ended or cannot be reached; the training resumes from its checkpoint."""
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """A process among the ``size`` that PyTorch's default process group holds.
+class ProcessGroup:
+    """PyTorch's default process group, as one of its processes sees it.
 
-    Alone (the default) every method is the identity, so that code reads the same for one process
-    and for many. All of them but ``share`` and ``seed`` are collective: every rank must call them,
-    in the same order.
+    In a group of one (the default) every method is the identity, so that code reads the same for
+    one process and for many. All but ``share`` and ``seed`` are collective: every rank must call
+    them, in the same order.
 
     Arguments:
-        rank: of this process, from 0.
-        size: how many there are.
+        rank: number of this process, from 0.
+        size: number of processes.
 
     Example:
-        >>> Ranks().total([1.0, 2.0]), Ranks().share(range(4)), Ranks(1, 2).share(range(4))
-        ([1.0, 2.0], range(0, 4), range(1, 4, 2))
+        >>> ProcessGroup().sum([1.0, 2.0]), ProcessGroup(1, 2).share(range(4))
+        ([1.0, 2.0], range(1, 4, 2))
     """
 
     rank: int = 0
     size: int = 1
 
     @staticmethod
-    def current() -> "Ranks":
+    def current() -> "ProcessGroup":
         """The process in PyTorch's default process group; alone if there is none.
 
         Example:
-            >>> Ranks.current()
-            Ranks(rank=0, size=1)
+            >>> ProcessGroup.current()
+            ProcessGroup(rank=0, size=1)
         """
         if not (dist.is_available() and dist.is_initialized()):
-            return Ranks()
-        return Ranks(dist.get_rank(), dist.get_world_size())
+            return ProcessGroup()
+        return ProcessGroup(dist.get_rank(), dist.get_world_size())
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that writes files and shows progress."""
         return self.rank == 0
 
     @property
-    def alone(self) -> bool:
-        """Whether there is no other."""
+    def is_alone(self) -> bool:
+        """Whether there is no other process."""
         return self.size == 1
 
     def share(self, rows: Any) -> Any:
-        """Every ``size``-th of the rows, from the ``rank``-th: nothing twice, nothing left out."""
+        """The shard of this rank: every ``size``-th of the rows, from the ``rank``-th."""
         return rows[self.rank :: self.size]
 
     def seed(self, seed: int, *key: int) -> int:
         """A seed of this rank's own random stream, by NumPy's ``SeedSequence``.
 
         Arguments:
-            seed: of the whole training.
+            seed: seed of the whole training.
             key: further numbers, for a stream that differs from the first.
 
         Example:
-            >>> Ranks(0, 2).seed(7) == Ranks(0, 2).seed(7) != Ranks(1, 2).seed(7)
-            True
+            >>> ProcessGroup(0, 2).seed(7) == ProcessGroup(1, 2).seed(7)
+            False
         """
         sequence = np.random.SeedSequence(seed, spawn_key=(self.rank, *key))
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
-    def total(self, values: Sequence[float]) -> list[float]:
+    def sum(self, values: Sequence[float]) -> list[float]:
         """The sum over the ranks of each value, in float64."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
-    def most(self, values: Sequence[float]) -> list[float]:
+    def max(self, values: Sequence[float]) -> list[float]:
         """The largest over the ranks of each value."""
         return self._reduced(values, dist.ReduceOp.MAX)
 
-    def stack(self, values: Tensor) -> Tensor:
+    def all_gather(self, values: Tensor) -> Tensor:
         """``(size * m, ...)``, the ranks' tensors ``(m, ...)`` of one shape, in their order."""
-        if self.alone:
+        if self.is_alone:
             return values
         parts = [torch.empty_like(values) for _ in range(self.size)]
         dist.all_gather(parts, values.contiguous())
         return torch.cat(parts)
 
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, in their order; for what is rare and small."""
-        if self.alone:
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Every rank's value, in their order; for small values that are rarely needed."""
+        if self.is_alone:
             return [value]
         values = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
-    def of_first(self, value: Any) -> Any:
-        """The value that rank 0 has; what others give is ignored."""
-        if self.alone:
+    def broadcast(self, value: Any) -> Any:
+        """The value of rank 0; those of the other ranks are ignored."""
+        if self.is_alone:
             return value
-        box = [value if self.first else None]
+        box = [value if self.is_first else None]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Turns the tensors into their sums over the ranks, in place, by one message."""
-        if self.alone or not tensors:
+        if self.is_alone or not tensors:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
@@ -127,7 +127,7 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
 
     def _reduced(self, values: Sequence[float], operation: Any) -> list[float]:
-        if self.alone:
+        if self.is_alone:
             return list(values)
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         numbers = torch.tensor(values, dtype=torch.float64, device=device)
@@ -169,8 +169,8 @@ def own_device(device: str) -> str:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """The processes that ``torchrun`` started, joined while the block lasts; else this one alone.
+def joined() -> Iterator[ProcessGroup]:
+    """The process group that ``torchrun`` started, or a group of one, while the block lasts.
 
     Tensors on a GPU travel by NCCL, everything else by gloo.
 
@@ -178,35 +178,35 @@ def joined() -> Iterator[Ranks]:
         LostContact: another process ended, or does not answer.
 
     Example:
-        >>> with joined() as ranks:
-        ...     ranks.alone
+        >>> with joined() as group:
+        ...     group.is_alone
         True
     """
     if not launched():
-        yield Ranks()
+        yield ProcessGroup()
         return
     nccl = torch.cuda.is_available() and dist.is_nccl_available()
-    store, rank, size = _meeting_place()
+    store, rank, size = _rendezvous()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=rank, world_size=size
     )
     try:
-        yield Ranks.current()
+        yield ProcessGroup.current()
     except RuntimeError as error:
         if not _of_connection(error):
             raise
         first = str(error).partition("\n")[0].partition(". ")[0]
         raise LostContact(
-            f"lost contact with another rank, which may say why ({first}); go on from the last "
+            f"lost contact with another rank, which may say why ({first}); resume from the last "
             "checkpoint by the same command, or let torchrun do so: --max-restarts"
         ) from error
     finally:
         dist.destroy_process_group()
-        time.sleep(_LETTING_GO)
+        time.sleep(_RELEASE_SECONDS)
 
 
-def _meeting_place() -> tuple[dist.Store, int, int]:
-    """A store of addresses that holds none from before a restart, this rank, and their number.
+def _rendezvous() -> tuple[dist.Store, int, int]:
+    """A store that holds no address from before a restart, this rank, and the number of ranks.
 
     ``torchrun`` keeps one store over its restarts: a rank that is faster than another would take
     the address of that one's predecessor, and wait for it (PyTorch's issue 135712). On one node

@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from sfnn_pyro.memory import keep_pages
+from sfnn_pyro.system.allocator import keep_pages
 
 
 @pytest.mark.parametrize(("answers", "taken"), [((1, 1, 1), True), ((1, 0, 1), False)])

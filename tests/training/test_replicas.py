@@ -12,8 +12,9 @@ from sfnn_pyro.exact import exact_log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN, ReplicatedSFNN
 from sfnn_pyro.reparam import deterministic
-from sfnn_pyro.replicas import ReplicaTrainer, train_replicas
 from sfnn_pyro.training import NonFiniteError, Schedule, Trainer
+from sfnn_pyro.training.replicas import ReplicaTrainer, train_replicas
+from tests.callbacks import OnStep
 from tests.enumeration import Forced
 
 RATES = [0.05, 0.3, 0.1]
@@ -142,7 +143,7 @@ def test_an_interrupted_training_goes_on_with_the_same_bits():
     list(whole.run())
     trainer = make()
     with pytest.raises(Left):
-        list(trainer.run(leave))
+        list(trainer.run(OnStep(leave)))
     state = copy.deepcopy(trainer.state_dict())
     trainer = make()
     trainer.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Freed memory kept by the process instead of given back to the kernel after every step."""
+"""The setting of the C library's allocator that keeps freed memory for the next step."""
 
 import ctypes
 
@@ -8,9 +8,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 def keep_pages(limit: int = 2**30) -> bool:
     """Tells the C library to keep freed memory, up to a limit, for the next step.
 
-    A step frees and takes the same megabytes again and again; by default glibc returns them to
-    the kernel, which clears every page anew. This is a setting of the whole process, made by
-    programs (the command line makes it), never by an import.
+    Every step frees and allocates the same megabytes; by default glibc returns them to the
+    kernel, which clears every page again. This setting of the whole process is made by programs
+    (the command line makes it), never by an import.
 
     Arguments:
         limit: free bytes at the top of the heap above which memory is given back.

@@ -13,8 +13,9 @@ from sfnn_pyro.data import Split
 from sfnn_pyro.estimators import ESTIMATORS, G3, G4
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.optim import JointOptim, triangular
-from sfnn_pyro.training import NonFiniteError, Schedule, Trainer, _NonFiniteSites
+from sfnn_pyro.training import Callback, JointOptim, NonFiniteError, Schedule, Trainer, triangular
+from sfnn_pyro.training.non_finite import NonFiniteSites
+from tests.callbacks import OnStep, OnValidation
 
 SCHEDULE = Schedule(epochs=2, batch_size=10, learning_rate=0.05, seed=3)
 
@@ -30,16 +31,17 @@ def split(count, seed=0):
     return Split(*torch.rand(2, count, 4, generator=generator).round())
 
 
-def trainer(estimator="g3", schedule=SCHEDULE, validation=12, train=None):
+def trainer(estimator="g3", schedule=SCHEDULE, validation=12, train=None, **options):
     torch.manual_seed(5)
     model = SFNN([4, 3, 4])
     return Trainer(
         model,
         PriorProposal(model),
-        ESTIMATORS[estimator](num_particles=4),
+        ESTIMATORS[estimator](num_particles=4) if isinstance(estimator, str) else estimator,
         train or split(36),
         split(validation, 1),
         schedule,
+        **options,
     )
 
 
@@ -84,7 +86,7 @@ def test_weight_decay_is_added_to_the_gradient():
 def test_from_every_step_a_training_goes_on_to_the_same_bits(estimator):
     states = []
     whole = trainer(estimator)
-    for _ in whole.run(lambda mean: states.append(stored(whole.state_dict()))):
+    for _ in whole.run(OnStep(lambda mean: states.append(stored(whole.state_dict())))):
         states.append(stored(whole.state_dict()))
     assert len(states) == 2 * (4 + 1)
     for state in states:
@@ -117,7 +119,7 @@ def test_left_during_validation_it_goes_on_to_the_same_bits():
     whole, part = trainer(), trainer()
     list(whole.run())
     with pytest.raises(Leave):
-        list(part.run(on_validation=leave))
+        list(part.run(OnValidation(leave)))
     assert (part.steps, part.history) == (4, [])
     state = stored(part.state_dict())
     again = trainer()
@@ -142,7 +144,7 @@ def test_the_seed_alone_decides():
 def test_steps_progress_and_rates_follow_the_schedule():
     one = trainer()
     seen = []
-    list(one.run(lambda mean: seen.append((one.steps, one.progress, one.learning_rate))))
+    list(one.run(OnStep(lambda mean: seen.append((one.steps, one.progress, one.learning_rate)))))
     factor = triangular(8, 4)
     for n, (steps, progress, rate) in enumerate(seen):
         assert (steps, progress) == (n + 1, (n + 1) / 8)
@@ -162,17 +164,17 @@ def test_the_schedule_is_a_triangle(total, rising):
 
 def test_every_epoch_sees_every_datapoint_once_in_another_order():
     one = trainer()
-    orders = [torch.cat(one._minibatches(epoch)) for epoch in range(3)]
+    orders = [torch.cat(one.minibatches(epoch)) for epoch in range(3)]
     for order in orders:
         assert order.sort().values.tolist() == list(range(36))
     assert not torch.equal(orders[0], orders[1]) and not torch.equal(orders[1], orders[2])
-    assert [len(rows) for rows in one._minibatches(0)] == [10, 10, 10, 6]
+    assert [len(rows) for rows in one.minibatches(0)] == [10, 10, 10, 6]
 
 
 def test_the_history_is_the_mean_over_datapoints_not_over_minibatches():
     means = []
     one = trainer()
-    epoch = next(one.run(means.append))
+    epoch = next(one.run(OnStep(means.append)))
     expected = (10 * sum(means[:3]) + 6 * means[3]) / 36
     assert epoch.train_log_likelihood == pytest.approx(expected)
 
@@ -183,8 +185,7 @@ def test_without_validation_data_the_history_says_so():
 
 
 def test_any_elbo_of_pyro_trains():
-    one = trainer()
-    one.estimator = Trace_ELBO()
+    one = trainer(Trace_ELBO())
     assert len(list(one.run())) == 2
 
 
@@ -242,13 +243,13 @@ def test_a_step_that_is_not_finite_is_named_and_not_taken(broken, sites):
         last[:] = [stored(one.state_dict())]
 
     with pytest.raises(NonFiniteError) as caught:
-        list(one.run(on_step))
+        list(one.run(OnStep(on_step)))
     report = caught.value.report
     assert set(report["sites"]) <= sites | {"y"} and report["sites"]
     for rows in report["sites"].values():
         assert set(rows) <= {17, 30} & set(report["minibatch"])
     assert report["step"] == one.steps + 1
-    order = one._minibatches(0)[one.steps].tolist()
+    order = one.minibatches(0)[one.steps].tolist()
     assert report["minibatch"] == order
     message = str(caught.value)
     assert f"at step {report['step']} (epoch 1), minibatch of rows {order[0]}, " in message
@@ -304,8 +305,86 @@ def test_the_joint_optimizer_saves_its_state_and_refuses_what_it_does_not_hold()
 
 
 def test_a_site_outside_the_data_plate_is_at_fault_for_the_whole_minibatch():
-    with _NonFiniteSites(3) as found:
+    with NonFiniteSites(3) as found:
         pyro.sample("z", dist.Normal(math.nan, 1.0, validate_args=False), obs=torch.ones(()))
         with pyro.plate("data", 3):
             pyro.sample("h", dist.Bernoulli(0.5))
     assert {name: bad.tolist() for name, bad in found.sites.items()} == {"z": [True] * 3}
+
+
+def test_data_and_estimator_may_differ_by_epoch_and_are_resumed():
+    seen, states = [], []
+    parts = [split(36), split(36, 7)]
+    made = [ESTIMATORS["g1"](num_particles=m) for m in (3, 4)]
+    make = {"train": lambda epoch: parts[epoch]}
+
+    def note(mean):
+        seen.append((whole.epoch_data is parts[0], whole.epoch_estimator.num_particles))
+        states.append(stored(whole.state_dict()))
+
+    whole = trainer(lambda epoch: made[epoch], **make)
+    list(whole.run(OnStep(note)))
+    assert seen == [(True, 3)] * 4 + [(False, 4)] * 4
+    for state in states:
+        again = trainer(lambda epoch: ESTIMATORS["g1"](num_particles=3 + epoch), **make)
+        again.load_state_dict(state)
+        list(again.run())
+        assert same_bits(bits(whole), bits(again))
+
+
+def test_any_optimizer_and_any_schedule():
+    class Constant(Schedule):
+        def factor(self, step, steps_per_epoch):
+            return 0.5
+
+    def adam(parameters, schedule):
+        groups = [{"params": parameters[:1], "lr": 0.2}, {"params": parameters[1:]}]
+        return torch.optim.Adam(groups, lr=schedule.learning_rate)
+
+    options = {"schedule": Constant(epochs=2, batch_size=10), "make_optimizer": adam}
+    states = []
+    whole = trainer(**options)
+    list(whole.run(OnStep(lambda mean: states.append(stored(whole.state_dict())))))
+    assert [group["lr"] for group in whole.optimizer.param_groups] == [0.1, 0.05]
+    again = trainer(**options)
+    again.load_state_dict(states[5])
+    list(again.run())
+    assert same_bits(bits(whole), bits(again))
+
+
+def test_a_step_of_ones_own_is_a_step_of_the_run():
+    run, own = trainer(), trainer()
+    next(run.run())
+    own.seed_random_state()
+    for rows in own.minibatches(0):
+        own.step(rows)
+    assert all(map(torch.equal, bits(run)[0], bits(own)[0]))
+
+
+def test_callbacks_are_called_in_their_order():
+    calls = []
+
+    class Note(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_step(self, trainer, log_likelihood):
+            calls.append((self.name, trainer.steps))
+
+        def on_validation(self, trainer, datapoints):
+            calls.append((self.name, f"{datapoints} validated"))
+
+        def on_epoch(self, trainer, epoch):
+            calls.append((self.name, epoch))
+
+    one = trainer(schedule=Schedule(epochs=1, batch_size=36))
+    (epoch,) = one.run(Note("a"), Note("b"))
+    called = [1, "12 validated", epoch]
+    assert calls == [(name, what) for what in called for name in "ab"]
+
+
+def test_a_parameter_that_is_not_trained_is_refused():
+    one = trainer()
+    part = Trainer(one.model, one.guide, G3(2), split(36), split(0), SCHEDULE, one.parameters[:1])
+    with pytest.raises(ValueError, match="that the optimizer does not hold"):
+        list(part.run())

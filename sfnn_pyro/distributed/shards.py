@@ -1,11 +1,11 @@
-"""Each process's part of the minibatches of all."""
+"""The shards of global minibatches, one for each process."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import Sampler
 
-from sfnn_pyro.distributed.ranks import Ranks
+from sfnn_pyro.distributed.process_group import ProcessGroup
 
 
 class SharedBatches(Sampler[list[int]]):
@@ -18,7 +18,7 @@ class SharedBatches(Sampler[list[int]]):
     Arguments:
         batches: the global minibatches, the same on every rank, such as a ``BatchSampler`` over a
             ``RandomSampler`` with a generator that every rank seeds alike.
-        ranks: the processes; those of PyTorch's default process group unless given.
+        group: the processes; those of PyTorch's default process group unless given.
 
     Raises:
         ValueError: on iteration, a minibatch has fewer rows than there are ranks.
@@ -26,20 +26,20 @@ class SharedBatches(Sampler[list[int]]):
     Example:
         >>> from torch.utils.data import BatchSampler
         >>> batches = BatchSampler(range(8), batch_size=5, drop_last=False)
-        >>> [list(SharedBatches(batches, Ranks(rank, 2))) for rank in range(2)]
+        >>> [list(SharedBatches(batches, ProcessGroup(rank, 2))) for rank in range(2)]
         [[[0, 2, 4], [5, 7]], [[1, 3], [6]]]
     """
 
-    def __init__(self, batches: Iterable[Sequence[int]], ranks: Ranks | None = None) -> None:
+    def __init__(self, batches: Iterable[Sequence[int]], group: ProcessGroup | None = None) -> None:
         self.batches = batches
-        self.ranks = Ranks.current() if ranks is None else ranks
+        self.group = ProcessGroup.current() if group is None else group
 
     def __iter__(self) -> Iterator[list[int]]:
         for rows in self.batches:
-            own = self.ranks.share(list(rows))
-            if len(rows) < self.ranks.size:
+            own = self.group.share(list(rows))
+            if len(rows) < self.group.size:
                 raise ValueError(
-                    f"a minibatch of {len(rows)} cannot be divided over {self.ranks.size} ranks: "
+                    f"a minibatch of {len(rows)} cannot be divided over {self.group.size} ranks: "
                     "give larger minibatches, or leave the last one out (drop_last)"
                 )
             yield own

@@ -13,44 +13,62 @@ from sfnn_pyro.experiments.on_ray import Cluster
 from sfnn_pyro.experiments.report import has_results, write_report
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.experiments.sweep import sweep
-from sfnn_pyro.memory import keep_pages
+from sfnn_pyro.system.allocator import keep_pages
 
 ENGINES = ("local", "ray")
 _NAMES = ", ".join(EXPERIMENTS)
 
 
 def reproduce(
-    what: Annotated[list[str], typer.Argument(help=f"Of {_NAMES}, all; or report.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help=f"Experiments to run, of {_NAMES}, or all. With report alone, nothing is run."
+        ),
+    ],
     quick: Annotated[
-        bool, typer.Option("--quick", help="Minutes instead of hours: the shape of the result.")
+        bool,
+        typer.Option(
+            "--quick", help="Run smaller experiments that take minutes and show the same shape."
+        ),
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder of results; a sweep goes on in it.")] = Path(
-        "reproduction"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the results. A sweep that it holds is resumed.")
+    ] = Path("reproduction"),
     workers: Annotated[
         int | None,
-        typer.Option(help="Runs at a time; as many as fit, unless given. 1 uses all cores."),
+        typer.Option(
+            help="Number of parallel runs. If not given, as many as fit; 1 uses all cores."
+        ),
     ] = None,
-    cores: Annotated[int | None, typer.Option(help="Threads of each run; 1 of several.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    cores: Annotated[
+        int | None,
+        typer.Option(help="Number of threads of each run. If not given, 1 for parallel runs."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device to compute on, cpu or cuda.")] = "cpu",
     engine: Annotated[
-        str, typer.Option(help="local: processes of this machine; ray: tasks of Ray.")
+        str,
+        typer.Option(help="Where runs are made: local for processes of this machine, or ray."),
     ] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Of a Ray cluster, auto for this machine's; else one is started."),
+        typer.Option(
+            help="Address of a Ray cluster, auto for the one of this machine. If not given, Ray "
+            "is started on this machine."
+        ),
     ] = None,
     gpus: Annotated[
-        float | None, typer.Option(help="Share of a GPU of each run, for Ray to place them.")
+        float | None,
+        typer.Option(help="Share of a GPU that Ray reserves for each run."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the runs that come next, and leave.")
+        bool, typer.Option("--dry-run", help="List the runs that would be made next, and exit.")
     ] = False,
 ) -> None:
     """Run the paper's experiments and write a report beside the paper's numbers.
 
-    Every run's result is a small file in OUT/runs: killed or stopped by Ctrl-C, the sweep goes on;
-    copied together, the results of several machines are one sweep.
+    The result of every run is a small file in OUT/runs. After any interruption the same command
+    resumes the sweep; the results of several machines, copied together, are one sweep.
     """
     console = Console()
     report_only = what == ["report"]
@@ -89,7 +107,7 @@ def _cluster(
     gpus: float | None,
     device: str,
 ) -> Cluster | None:
-    """What the engine's options say; None for processes of this machine."""
+    """The cluster that the options describe; None for processes of this machine."""
     if engine not in ENGINES:
         raise ValueError(f"engine={engine!r}: choose one of {', '.join(ENGINES)}")
     if engine == "local":

@@ -1,4 +1,4 @@
-"""Leaving a long computation in good order when a person or a scheduler asks for it."""
+"""Requests to stop, by SIGINT or SIGTERM, that a long computation obeys where it is safe."""
 
 import signal
 import threading
@@ -15,7 +15,7 @@ class Interrupted(Exception):
         self.number = number
 
 
-class Request:
+class StopRequest:
     """Whether a signal asked to stop; ``check`` it where stopping is safe."""
 
     number: int | None = None
@@ -27,8 +27,8 @@ class Request:
 
 
 @contextmanager
-def interruptible() -> Iterator[Request]:
-    """Turns SIGINT (Ctrl-C) and SIGTERM into a request to stop; the second one is not polite.
+def interruptible() -> Iterator[StopRequest]:
+    """Turns the first SIGINT (Ctrl-C) or SIGTERM into a request to stop; the second stops at once.
 
     In any thread but the main one, where Python allows no signal handler, nothing changes.
 
@@ -39,7 +39,7 @@ def interruptible() -> Iterator[Request]:
         ...     request.number == signal.SIGTERM
         True
     """
-    request = Request()
+    request = StopRequest()
 
     def handler(number: int, frame: Any) -> None:
         if request.number is not None:

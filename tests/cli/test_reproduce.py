@@ -1,6 +1,6 @@
 import pytest
 
-from sfnn_pyro.experiments import cli
+from sfnn_pyro.cli import reproduce
 from sfnn_pyro.experiments.catalogue import choose
 from tests.commands import assert_refused, sfnn
 from tests.experiments.helpers import tiny_grid, use_tiny_data
@@ -10,7 +10,7 @@ from tests.experiments.helpers import tiny_grid, use_tiny_data
 def tiny(monkeypatch):
     use_tiny_data(monkeypatch)
     monkeypatch.setattr(
-        cli, "choose", lambda what, quick: [tiny_grid(grid) for grid in choose(what, quick)]
+        reproduce, "choose", lambda what, quick: [tiny_grid(grid) for grid in choose(what, quick)]
     )
 
 

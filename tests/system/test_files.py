@@ -8,16 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfnn_pyro.files import (
-    SealError,
-    WriteError,
-    _header,
-    read_sealed,
-    remove_leftovers,
-    replacing,
-    write_sealed,
-    write_text,
-)
+from sfnn_pyro.system.atomic_files import WriteError, remove_leftovers, replacing, write_text
+from sfnn_pyro.system.sealed_files import SealError, _header, read_sealed, write_sealed
 from tests.data.helpers import memory_below, untimed
 
 CONTENTS = {"a": torch.arange(3.0), "b": [1, 2.5, "c", None], "d": {"e": True}}
@@ -189,7 +181,7 @@ def test_a_disk_that_fails_leaves_the_older_file_and_nothing_else(
 
     path = tmp_path / "file"
     write_text(path, "older")
-    monkeypatch.setattr(f"sfnn_pyro.files.{call}", fail)
+    monkeypatch.setattr(f"sfnn_pyro.system.atomic_files.{call}", fail)
     with pytest.raises(WriteError) as caught:
         write_text(path, "newer")
     monkeypatch.undo()

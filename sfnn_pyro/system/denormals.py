@@ -1,4 +1,4 @@
-"""Numbers too small for full precision taken as zero, while a computation runs."""
+"""Denormal numbers, too small for full precision, rounded to zero during a computation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ import torch
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Takes denormal numbers as zero inside the block; afterwards all is as it was.
+    """Rounds denormal numbers to zero inside the block, and restores the setting afterwards.
 
     The slopes of saturated units are powers of 1e-10, and products of a few of them are denormal:
-    a processor handles them many times slower, and nothing that is added up notices them. It is a
-    setting of the calling thread, inherited by threads that it starts.
+    a processor handles them many times slower, and they change no sum. The setting belongs to the
+    calling thread and is inherited by the threads that it starts.
 
     Example:
         >>> tiny = torch.tensor([1e-40], dtype=torch.float32)

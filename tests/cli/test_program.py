@@ -1,4 +1,5 @@
 import csv
+import importlib.metadata
 import json
 import math
 import subprocess
@@ -8,14 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from sfnn_pyro import __version__
 from sfnn_pyro.runs import load_model
 from tests.commands import TINY, assert_refused, finish, sfnn, start
-
-
-@pytest.fixture(autouse=True)
-def float32():
-    """The command line runs in PyTorch's own default dtype."""
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture
@@ -120,7 +116,7 @@ def test_data_list_says_what_is_here_and_how_to_get_the_rest(capsys, tmp_path, m
 
 
 def test_data_download_says_where_it_wrote(capsys, monkeypatch):
-    monkeypatch.setattr("sfnn_pyro.cli.download", lambda name: Path("cache") / name)
+    monkeypatch.setattr("sfnn_pyro.cli.datasets.download", lambda name: Path("cache") / name)
     assert sfnn(capsys, "data", "download", "mnist").out == "Wrote cache/mnist\n"
 
 
@@ -137,8 +133,13 @@ def test_every_command_has_help(capsys, command):
     assert result.code == 0 and "Usage" in result.out
 
 
+def test_the_version_has_one_source(capsys):
+    assert sfnn(capsys, "--version").out == f"{__version__}\n"
+    assert importlib.metadata.version("sfnn_pyro") == __version__
+
+
 def test_a_mistake_of_ours_is_not_hidden(capsys, monkeypatch, run):
-    monkeypatch.setattr("sfnn_pyro.cli.log_likelihood", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("sfnn_pyro.cli.evaluate.log_likelihood", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         sfnn(capsys, "evaluate", run)
 

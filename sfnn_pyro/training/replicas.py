@@ -5,12 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from pyro import poutine
-from pyro.infer import ELBO, SVI
+from pyro.infer import ELBO
 from torch import Tensor
 
 from sfnn_pyro.data import Split
-from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN, ReplicatedSFNN
 from sfnn_pyro.training import NonFiniteError, Schedule, Trainer, minibatches
@@ -19,7 +17,7 @@ from sfnn_pyro.training import NonFiniteError, Schedule, Trainer, minibatches
 def train_replicas(
     networks: Sequence[SFNN],
     estimator: ELBO,
-    train: Split,
+    train_data: Split,
     schedules: Sequence[Schedule],
     on_epoch: Callable[[int], None] | None = None,
 ) -> list[SFNN]:
@@ -32,7 +30,7 @@ def train_replicas(
     Arguments:
         networks: R networks of one shape; they are not changed.
         estimator: an estimator that takes the prior as proposal.
-        train: the training data of all.
+        train_data: the training data of all.
         schedules: R schedules that differ in seed and learning rate alone.
         on_epoch: called after every epoch with its number.
 
@@ -52,7 +50,7 @@ def train_replicas(
         >>> len(train_replicas(networks, G3(5), digits.train, schedules))
         3
     """
-    trainer = ReplicaTrainer.of(networks, estimator, train, None, schedules)
+    trainer = ReplicaTrainer.of(networks, estimator, train_data, None, schedules)
     for epoch in trainer.run():
         if on_epoch is not None:
             on_epoch(epoch.epoch)
@@ -63,12 +61,13 @@ def train_replicas(
 class ReplicaTrainer(Trainer):
     """A ``Trainer`` of R networks at once, in one batched model.
 
-    Its history holds means over the replicas; ``validations`` what belongs to each. State and
-    steps are those of ``Trainer``, so that it is saved and goes on alike.
+    Its history holds means over the replicas; ``validations`` holds the values of each. State and
+    steps are those of ``Trainer``, so that it is saved and resumed like one.
 
     Arguments:
         model: a ``ReplicatedSFNN``, or a program of it such as ``deterministic(model)``.
-        guide, estimator, train, validation, parameters, validation_particles: see ``Trainer``.
+        guide, estimator, train_data, validation_data, parameters, validation_particles: see
+            ``Trainer``.
         schedule: what the schedules have in common.
         replicated: the ``ReplicatedSFNN`` itself.
         schedules: one for each replica.
@@ -101,14 +100,14 @@ class ReplicaTrainer(Trainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         rates = [schedule.learning_rate for schedule in self.schedules]
-        self._rates = torch.tensor(rates, device=self._trained[0].device)
+        self._rates = torch.tensor(rates, device=self.trained[0].device)
 
     @staticmethod
     def of(
         networks: Sequence[SFNN],
         estimator: ELBO,
-        train: Split,
-        validation: Split | None,
+        train_data: Split,
+        validation_data: Split | None,
         schedules: Sequence[Schedule],
         *,
         program: Callable[[Any], Any] = lambda network: network,
@@ -119,8 +118,8 @@ class ReplicaTrainer(Trainer):
         Arguments:
             networks: R networks of one shape.
             estimator: an estimator that takes the prior as proposal.
-            train: the training data of all.
-            validation: evaluated after every epoch, unless None.
+            train_data: the training data of all.
+            validation_data: evaluated after every epoch, unless None.
             schedules: R schedules that differ in seed and learning rate alone.
             program: of a network, what is trained and validated, such as ``deterministic``.
             validation_particles: M of the validation's estimate.
@@ -133,8 +132,8 @@ class ReplicaTrainer(Trainer):
             model=model,
             guide=PriorProposal(model),
             estimator=estimator,
-            train=train,
-            validation=nothing if validation is None else validation,
+            train_data=train_data,
+            validation_data=nothing if validation_data is None else validation_data,
             schedule=common,
             parameters=list(replicated.parameters()),
             validation_particles=validation_particles,
@@ -154,29 +153,24 @@ class ReplicaTrainer(Trainer):
         super().load_state_dict(state)
         self.validations[:] = state["validations"]
 
-    def _minibatches(self, epoch: int) -> tuple[Tensor, ...]:
+    def minibatches(self, epoch: int) -> Sequence[Tensor]:
         """Rows ``(B, R)`` of every step."""
-        orders = [minibatches(len(self.train), schedule, epoch) for schedule in self.schedules]
-        return tuple(torch.stack(rows, 1) for rows in zip(*orders, strict=True))
+        count = len(self.epoch_data)
+        orders = [minibatches(count, schedule, epoch) for schedule in self.schedules]
+        return [torch.stack(rows, 1) for rows in zip(*orders, strict=True)]
 
-    def _take(self, svi: SVI, rows: Tensor) -> float:
+    def compute_gradients(self, rows: Tensor) -> float:
         batch_size, replicas = rows.shape
-        with poutine.scale(scale=1 / batch_size):
-            return -svi.step(self.train.x[rows.T], self.train.y[rows.T]) / replicas
-
-    def _loss_and_grads(self, *args: Any) -> float:
-        loss = super()._loss_and_grads(*args)
+        x, y = self.epoch_data.x[rows.T], self.epoch_data.y[rows.T]
+        loss = self.loss_and_grads(x, y, batch_size)
         # With momentum too, to scale gradients is to scale the learning rate.
-        for parameter in self._trained:
+        for parameter in self.trained:
             if parameter.grad is not None:
                 rates = self._rates.to(parameter.grad)
                 parameter.grad.mul_(rates.view(-1, *[1] * (parameter.dim() - 1)))
-        return loss
+        return -loss / replicas
 
-    def _sites_at_fault(self, rows: Tensor) -> dict[str, list[int]]:
-        return {}  # a single training finds them
-
-    def _non_finite(self, what: str, sites: dict[str, list[int]], rows: Tensor) -> NonFiniteError:
+    def diagnose(self, what: str, rows: Tensor) -> NonFiniteError:
         step, replicas = self.steps + 1, len(self.schedules)
         return NonFiniteError(
             f"{what} at step {step} in one of {replicas} replicas: train them one by one to see "
@@ -184,21 +178,16 @@ class ReplicaTrainer(Trainer):
             {"step": step, "what": what, "minibatch": rows.tolist()},
         )
 
-    def _validate(self, on_batch: Callable[[int], None] | None) -> float:
-        found = []
-        for network, schedule in zip(self.networks(), self.schedules, strict=True):
-            if not len(self.validation):
-                continue
-            with torch.random.fork_rng():
-                torch.manual_seed(schedule.seed)
-                values = log_likelihood(
-                    self.program(network),
-                    self.validation.x,
-                    self.validation.y,
-                    num_particles=self.validation_particles,
-                    on_batch=on_batch,
-                )
-            found.append(values.mean().item())
+    def validate(self, on_batch: Callable[[int], None]) -> float:
+        found = [
+            self.log_likelihood_of(
+                self.program(network), self.validation_data, on_batch, schedule.seed
+            )
+            .mean()
+            .item()
+            for network, schedule in zip(self.networks(), self.schedules, strict=True)
+            if len(self.validation_data)
+        ]
         self.validations.append(found)
         return sum(found) / len(found) if found else float("nan")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfnn_pyro.denormals import flushed_denormals
+from sfnn_pyro.system.denormals import flushed_denormals
 
 needs_it = pytest.mark.skipif(
     not torch.set_flush_denormal(False), reason="this processor has no such setting"

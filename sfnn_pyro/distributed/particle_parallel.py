@@ -8,7 +8,7 @@ from pyro import poutine
 from pyro.infer import ELBO
 from torch import Tensor
 
-from sfnn_pyro.distributed.ranks import Ranks
+from sfnn_pyro.distributed.process_group import ProcessGroup
 from sfnn_pyro.estimators.base import Estimator, weighted_surrogate, with_gradient_of
 from sfnn_pyro.estimators.checks import check_divisible, check_finite
 from sfnn_pyro.estimators.chunked import leaves_of, part_of
@@ -34,7 +34,7 @@ class ParticleParallel(ELBO):
     Arguments:
         estimator: one whose surrogate is a weighted sum over particles: ``G2`` to ``G5``,
             ``VIMCO``, ``RLOO``, ``OVIS``, ``GumbelStraightThrough``; its ``num_particles`` is M.
-        ranks: the processes; those of PyTorch's default process group unless given.
+        group: the processes; those of PyTorch's default process group unless given.
 
     Raises:
         ValueError: the estimator's surrogate is of another form; M is no multiple of N; a
@@ -51,11 +51,11 @@ class ParticleParallel(ELBO):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    def __init__(self, estimator: Estimator, ranks: Ranks | None = None) -> None:
+    def __init__(self, estimator: Estimator, group: ProcessGroup | None = None) -> None:
         check_divisible(estimator, "ParticleParallel")
-        self.ranks = Ranks.current() if ranks is None else ranks
+        self.group = ProcessGroup.current() if group is None else group
         super().__init__(num_particles=estimator.num_particles)
-        self.share = _divided("num_particles", estimator.num_particles, self.ranks)
+        self.share = _divided("num_particles", estimator.num_particles, self.group)
         self.estimator = estimator
         self._compared = False
 
@@ -70,7 +70,7 @@ class ParticleParallel(ELBO):
     ) -> Tensor:
         """The loss as a scalar tensor, whose gradients' *mean* over the ranks is the estimate."""
         surrogate, loss = self._run(model, guide, args, kwargs)
-        surrogate = self.ranks.size * surrogate
+        surrogate = self.group.size * surrogate
         return with_gradient_of(loss, -surrogate)
 
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -79,7 +79,7 @@ class ParticleParallel(ELBO):
             surrogate, loss = self._run(model, guide, args, kwargs)
         leaves = leaves_of(tracer.trace)
         grads = torch.autograd.grad(-surrogate, leaves, allow_unused=True, materialize_grads=True)
-        self.ranks.add_up(grads)
+        self.group.all_reduce(grads)
         for leaf, grad in zip(leaves, grads, strict=True):
             leaf.grad = grad if leaf.grad is None else leaf.grad + grad
         return loss.item()
@@ -97,11 +97,11 @@ class ParticleParallel(ELBO):
         own = particles.log_weight().detach()  # (M/N, *batch)
         if not self._compared:
             self._compare(args, particles, own)
-        log_weight = self.ranks.stack(own)  # (M, *batch)
+        log_weight = self.group.all_gather(own)  # (M, *batch)
         loss = -(log_mean_exp(log_weight) * particles.scale).sum()
         if not torch.isfinite(loss):
             check_finite(args)
-        first = self.ranks.rank * self.share
+        first = self.group.rank * self.share
         c = part_of(self.estimator.coefficients(log_weight), first, first + self.share)
         return weighted_surrogate(particles, c), loss
 
@@ -109,10 +109,10 @@ class ParticleParallel(ELBO):
         if proposal_kind(guide, model) == "mixture":
             whole = guide.counts(self.num_particles)  # type: ignore[attr-defined]
             each = guide.counts(self.share) if self.share > 1 else ()  # type: ignore[attr-defined]
-            if [self.ranks.size * count for count in each] != list(whole):
+            if [self.group.size * count for count in each] != list(whole):
                 raise ValueError(
                     f"a mixture's shares of {whole} particles cannot be divided over "
-                    f"{self.ranks.size} ranks: choose a share of the mixture that is a whole "
+                    f"{self.group.size} ranks: choose a share of the mixture that is a whole "
                     f"number of the {self.share} particles on each"
                 )
 
@@ -122,26 +122,26 @@ class ParticleParallel(ELBO):
             (tuple(arg.shape), arg.double().sum().item()) for arg in args if torch.is_tensor(arg)
         ]
         plates = {name: index.tolist() for name, (_, index) in particles.subsamples.items()}
-        drawn = own.tolist() if particles.latent else self.ranks.rank
-        seen = self.ranks.gather((repr((given, plates, tuple(own.shape))), repr(drawn)))
+        drawn = own.tolist() if particles.latent else self.group.rank
+        seen = self.group.gather_objects((repr((given, plates, tuple(own.shape))), repr(drawn)))
         for rank, (datapoints, _) in enumerate(seen):
             if datapoints != seen[0][0]:
                 raise ValueError(
                     f"ranks 0 and {rank} saw different datapoints: give every rank the same "
                     "minibatch, and plates that subsample the same indices (subsample=)"
                 )
-        if len({weights for _, weights in seen}) < self.ranks.size:
+        if len({weights for _, weights in seen}) < self.group.size:
             raise ValueError(
                 "two ranks drew the same particles: give every rank a random stream of its own, "
-                "torch.manual_seed(Ranks.current().seed(seed))"
+                "torch.manual_seed(ProcessGroup.current().seed(seed))"
             )
         self._compared = True
 
 
-def _divided(name: str, count: int, ranks: Ranks) -> int:
-    if count % ranks.size:
+def _divided(name: str, count: int, group: ProcessGroup) -> int:
+    if count % group.size:
         raise ValueError(
-            f"{name}={count} cannot be divided over {ranks.size} ranks: give a multiple of "
-            f"{ranks.size}"
+            f"{name}={count} cannot be divided over {group.size} ranks: give a multiple of "
+            f"{group.size}"
         )
-    return count // ranks.size
+    return count // group.size
