@@ -48,7 +48,8 @@ class Coefficients:
         score: of the log-density of whichever guide drew the particle, at sites without a path
             for gradients: the learning signal of a score-function estimator; None for zero. The
             density is that of the draw, which no scale and no mask changes.
-        control: of :math:`\log P(h | x)` at the particles that the prior drew; None for zero.
+        control: of the score of :math:`P(h | x)` at the particles that the prior drew; None for
+            zero.
     """
 
     observed: Tensor
@@ -319,18 +320,25 @@ def weighted_surrogate(particles: Particles, c: Coefficients) -> Tensor:
 
 
 def coefficient_pulls(particles: Particles, c: Coefficients) -> "list[Pull]":
-    """All terms with the coefficients of their log-probabilities and scores."""
-    proposal = particles.latent if particles.proposal is None else particles.proposal
+    """All terms with the coefficients of their log-probabilities and scores.
+
+    What the prior proposed is in no weight: its coefficients are those of the law's score.
+    """
+    by_prior = {id(term) for term in particles.proposed_by_prior}
+    proposal = [term for term in particles.proposal or () if id(term) not in by_prior]
+    weighted = [term for term in particles.latent if id(term) not in by_prior]
     pulls: list[Pull] = [
         (particles.observed, c.observed, None),
-        (particles.latent, c.latent, None),
+        (weighted, c.latent, None),
         (proposal, c.proposal, None),
+        (particles.proposed_by_prior, None, c.latent),
+        (particles.proposed_by_prior, None, c.proposal),
     ]
     if c.score is not None:
         pulls += score_pulls(particles, lambda term: c.score)
     for component in particles.components:
         if c.control is not None and component.is_prior:
-            pulls.append((component.terms, component.own(c.control), None))
+            pulls.append((component.terms, None, component.own(c.control)))
     return pulls
 
 

@@ -106,7 +106,7 @@ class ReweightedWakeSleep(Estimator):
         if self.insomnia == 0:
             return model
         weight = self.insomnia * responsibilities(log_weight)
-        prior = {id(term) for term in particles.latent}
+        prior = {id(term) for term in particles.latent}  # of a mixture, or of a partial guide
         learned = [
             ([term for term in part.terms if id(term) not in prior], weight, None)
             for part in particles.components

@@ -131,13 +131,19 @@ class Particles:
         """Whether the particles were proposed by the model itself."""
         return self.proposal is None
 
+    @property
+    def proposed_by_prior(self) -> Sequence[Term]:
+        """The latent terms that the prior proposed, which cancel from the weights."""
+        if self.proposal is None:
+            return self.latent
+        proposed = {id(term) for term in self.proposal}
+        return [term for term in self.latent if id(term) in proposed]
+
     def signed_terms(self) -> list[tuple[Term, int]]:
         """The terms of a log-weight with their signs, without those that cancel."""
-        if self.proposal is None:
-            return [(term, 1) for term in self.observed]
-        both = {id(term) for term in self.latent} & {id(term) for term in self.proposal}
+        both = {id(term) for term in self.proposed_by_prior}
         signed = [(term, 1) for term in (*self.observed, *self.latent) if id(term) not in both]
-        return signed + [(term, -1) for term in self.proposal if id(term) not in both]
+        return signed + [(term, -1) for term in self.proposal or () if id(term) not in both]
 
     def log_weight(self) -> Tensor:
         """``(M, *batch)`` in nats, attached to the graph (eq. 27)."""

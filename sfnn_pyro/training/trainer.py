@@ -190,7 +190,8 @@ class Trainer:
         except (NonFiniteStep, BadValue) as error:
             self.optimizer.zero_grad()
             self.set_random_state(before)
-            what = str(error) if isinstance(error, NonFiniteStep) else "the law of a draw is not finite"
+            drawn = isinstance(error, BadValue)
+            what = "the law of a draw is not finite" if drawn else str(error)
             diagnosis = self.diagnose(what, rows)
             self.set_random_state(before)
             raise diagnosis from None
