@@ -10,17 +10,21 @@ import argparse
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.programs.check import EXACT, Setting, examine
+from tests.programs.check import EXACT, NOISY, UNFORCED, Setting, examine, examine_drawn
 from tests.programs.evaluations import EVALUATIONS, examine_evaluations
 from tests.programs.grammar import programs
 from tests.programs.spec import Program
 
 CHUNK = 100
+
+NOISY_ONE_IN = 20
+"""Programs for each that is tried with estimators of a statistical bound: they cost the most."""
 
 
 def chunk_outcomes(number: int, base: int, most: int, size: int) -> dict[str, Any]:
@@ -28,6 +32,7 @@ def chunk_outcomes(number: int, base: int, most: int, size: int) -> dict[str, An
     counts: Counter = Counter()
     reasons: Counter = Counter()
     found: list[dict[str, str]] = []
+    examples: dict[str, str] = {}
     seen: set[tuple[Program, Setting]] = set()
 
     @seed(base * 1_000_003 + number)
@@ -43,12 +48,18 @@ def chunk_outcomes(number: int, base: int, most: int, size: int) -> dict[str, An
         if case in seen:
             return
         seen.add(case)
-        outcomes = [*examine(*case), *examine_evaluations(*case)]
+        program, setting = case
+        outcomes = [*examine(*case), *examine_drawn(*case), *examine_evaluations(*case)]
+        if program.seed % NOISY_ONE_IN == 0:
+            plain = replace(setting, vectorize=True, call="differentiable_loss")
+            outcomes += examine(program, replace(plain, num_particles=2), NOISY)
         for outcome in outcomes:
             within = "declared" if outcome.declared else "other"
             counts[f"{outcome.estimator} {within} {outcome.status}"] += 1
             if outcome.status == "refused":
                 reasons[f"{outcome.estimator} {within}: {outcome.detail}"] += 1
+                if outcome.declared:
+                    examples.setdefault(outcome.detail, f"{case[0]!r}, {case[1]!r}")
             if outcome.status in ("differs", "crashed"):
                 found.append(
                     {
@@ -61,7 +72,7 @@ def chunk_outcomes(number: int, base: int, most: int, size: int) -> dict[str, An
                 )
 
     run()
-    return {"programs": len(seen), "counts": counts, "reasons": reasons, "found": found}
+    return {"programs": len(seen), "counts": counts, "reasons": reasons, "examples": examples, "found": found}
 
 
 def table(counts: Counter) -> str:
@@ -70,7 +81,7 @@ def table(counts: Counter) -> str:
         f"{'':22} {'declared':>9} {'agrees':>8} {'refused':>8} {'accepted':>9} "
         f"{'differs':>8} {'crashed':>8} | {'other':>7} {'agrees':>8} {'refused':>8} {'differs':>8}"
     ]
-    for name in (*EXACT, *EVALUATIONS):
+    for name in (*EXACT, *NOISY, *UNFORCED, *EVALUATIONS):
         row = {
             within: {
                 status: counts[f"{name} {within} {status}"]
@@ -105,6 +116,7 @@ def main() -> int:
         "seconds": 0.0,
         "counts": {},
         "reasons": {},
+        "examples": {},
         "found": [],
     }
     if options.out.exists():
@@ -120,6 +132,7 @@ def main() -> int:
         state["seconds"] += time.monotonic() - start
         for key in ("counts", "reasons"):
             state[key] = dict(Counter(state[key]) + part[key])
+        state["examples"] = {**part["examples"], **state["examples"]}
         state["found"] += part["found"][: max(0, 500 - len(state["found"]))]
         state["reasons"] = dict(sorted(state["reasons"].items(), key=lambda item: -item[1]))
         temporary = options.out.with_suffix(".part")

@@ -11,22 +11,22 @@ import pyro
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators import (
-    ESTIMATORS,
-    G1,
-    OVIS,
-    VIMCO,
-    Chunked,
-    DisARM,
-    Estimator,
-    ReweightedWakeSleep,
-)
-from tests.programs.interpreter import Built, Force, build
+from sfnn_pyro.estimators import ESTIMATORS, Chunked, Estimator, Resampled
+from tests.programs.interpreter import Built, Force, Record, build
 from tests.programs.oracle import Expectations, Oracle, coupled
 from tests.programs.spec import Program, is_latent
 
-EXACT = tuple(name for name in ESTIMATORS if name not in ("disarm", "gumbel"))
-"""Estimators whose expectation needs the particles alone."""
+EXACT = tuple(name for name in ESTIMATORS if name != "disarm")
+"""Estimators whose expectation needs the particles alone, and the loss of one that has more."""
+
+NOISY = ("disarm", "resampled")
+"""Estimators that draw more than particles: held to their target within a statistical bound."""
+
+UNFORCED = ("g3 drawn", "g4 drawn")
+"""Estimators with a closed form at the particles that they drew themselves."""
+
+REPEATS, SIGMAS = 24, 7.0
+"""Evaluations of a noisy estimator at every tuple, and how far off their mean may be."""
 
 KINDS = {"bernoulli": "Bernoulli", "onehot": "OneHotCategorical", "delta": "reparameterisable"}
 
@@ -89,7 +89,7 @@ def _least(kind: type[Estimator]) -> int:
 
 def make(name: str, setting: Setting, nesting: int) -> Any:
     """The estimator, in its wrapper; None where it has no such option."""
-    kind = ESTIMATORS[name]
+    kind = ESTIMATORS["g4" if name == "resampled" else name]
     options: dict[str, Any] = {}
     if setting.nesting:
         options["max_plate_nesting"] = nesting
@@ -99,6 +99,8 @@ def make(name: str, setting: Setting, nesting: int) -> Any:
         estimator: Any = kind(setting.num_particles, **options)
     except TypeError:
         return None
+    if name == "resampled":
+        return Resampled(estimator, 1)
     if setting.call == "chunked":
         try:
             estimator = Chunked(estimator, 1)
@@ -164,11 +166,11 @@ def guarded(
 
 def names_something(message: str, program: Program) -> bool:
     """Whether an error names a site, a plate, a parameter, an argument or the estimator."""
-    words = [site.name for site in program.sites] + [one.name for one in program.plates]
-    words += [loop.name for loop in program.loops]
-    words += [kind.__name__ for kind in (*ESTIMATORS.values(), Chunked)]
-    words += ["argument", "parameter", "num_particles=", "observed site", "the guide"]
-    return any(word in message for word in words)
+    names = [site.name for site in program.sites] + [one.name for one in program.plates]
+    names += [loop.name for loop in program.loops]
+    names += [kind.__name__ for kind in (*ESTIMATORS.values(), Chunked)]
+    names += ["argument", "parameter", "num_particles", "observed site", "datapoints"]
+    return any(re.search(rf"\b{name}(_\d+)?\b", message) for name in names)
 
 
 def anonymous(message: str, program: Program) -> str:
@@ -178,13 +180,14 @@ def anonymous(message: str, program: Program) -> str:
 
 
 def _outcome(name: str, program: Program, setting: Setting, right: Expectations) -> Outcome:
-    within = declared(ESTIMATORS[name], program, setting.num_particles)
+    kind = ESTIMATORS["g4" if name == "resampled" else name]
+    within = declared(kind, program, setting.num_particles)
     built = build(program)
 
     def call() -> None:
         estimator = make(name, setting, program.nesting)
         if estimator is None:
-            raise ValueError(f"{ESTIMATORS[name].__name__} has no such option")
+            raise ValueError(f"{kind.__name__} has no such option")
         compare(name, estimator, built, program, setting, right)
 
     outcome = guarded(name, within, program, call)
@@ -204,29 +207,37 @@ def compare(
     """Raises ``Disagreement`` unless every loss and the expected gradient are right."""
     oracle = right.oracle
     pieces = coupled(right.probability)
-    total = torch.zeros_like(right.of_objective)
+    columns = torch.arange(oracle.datapoints)
+    totals = []
     state = None
     if name == "g1":
         estimator.loss(built.model, built.guide, *built.args)
         estimator.differentiable_loss(built.model, built.guide, *built.args)
         state = estimator.state_dict()
-    for weight, index in pieces:
-        if state is not None:
-            estimator.load_state_dict(state)
-        loss, gradient = evaluate(estimator, built, program, setting, right, index)
-        columns = torch.arange(oracle.datapoints)
-        expected = -(right.objective.detach()[index, columns] * oracle.scale).sum()
-        if not close(loss, expected, program):
-            raise Disagreement(f"loss {loss.item():.6g} for {expected.item():.6g}")
-        total = total - weight * gradient
+    for _ in range(REPEATS if name in NOISY else 1):
+        totals.append(torch.zeros_like(right.of_objective))
+        for weight, index in pieces:
+            if state is not None:
+                estimator.load_state_dict(state)
+            once = name in NOISY
+            loss, gradient = evaluate(estimator, built, program, setting, right, index, once=once)
+            expected = -(right.objective.detach()[index, columns] * oracle.scale).sum()
+            if not close(loss, expected, program):
+                raise Disagreement(f"loss {loss.item():.6g} for {expected.item():.6g}")
+            totals[-1] -= weight * gradient
+    total = torch.stack(totals).mean(0)
     options = targets(name, estimator, right)
-    if not any(close(total, one, program) for one in options):
+    if name in NOISY:
+        error = torch.stack(totals).std(0) / len(totals) ** 0.5
+        away = (total - options[0]).abs() - SIGMAS * error
+        options = [torch.where(away <= 0, total, one) for one in options]
+    if options and not any(close(total, one, program) for one in options):
         worst = (total - options[0]).abs().argmax().item()
         raise Disagreement(
             f"gradient of {_coordinate(oracle, int(worst))}: {total[worst]:.6g} for "
             f"{options[0][worst]:.6g}"
         )
-    with forced(built, program, setting, right, pieces[0][1]):
+    with forced(program, setting, right, pieces[0][1], once=True):
         loss = torch.tensor(estimator.loss(built.model, built.guide, *built.args)).double()
     expected = -(right.objective.detach()[pieces[0][1], columns] * oracle.scale).sum()
     if not close(loss, expected, program):
@@ -237,7 +248,9 @@ def targets(name: str, estimator: Any, right: Expectations) -> list[Tensor]:
     """The expected gradients that are right for an estimator."""
     if name in ("g2", "g3"):
         return [right.of_path("identity" if name == "g2" else "sigmoid")]
-    if name in ("g4", "g5"):
+    if name == "gumbel":  # its slope depends on more than the particle
+        return []
+    if name in ("g4", "g5", "resampled"):
         return [right.of_normalised]
     if name == "rws":
         # A guide's own scale may weight its sites in the wake phase, or not: either lowers
@@ -257,7 +270,7 @@ def _coordinate(oracle: Oracle, position: int) -> str:
 
 
 def forced(
-    built: Built, program: Program, setting: Setting, right: Expectations, index: Tensor
+    program: Program, setting: Setting, right: Expectations, index: Tensor, *, once: bool = False
 ) -> Force:
     """A handler under which every datapoint has the particles of its tuple."""
     states = right.tuples[index].T  # (M, B)
@@ -266,6 +279,7 @@ def forced(
         right.oracle.given.indices,
         program.nesting,
         setting.num_particles,
+        once=once,
     )
 
 
@@ -276,25 +290,30 @@ def evaluate(
     setting: Setting,
     right: Expectations,
     index: Tensor,
+    *,
+    once: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Loss and gradient of one tuple of particles for every datapoint."""
+    with forced(program, setting, right, index, once=once):
+        return called(estimator, built, setting)
+
+
+def called(estimator: Any, built: Built, setting: Setting) -> tuple[Tensor, Tensor]:
+    """Loss and gradient, float64, by the way of calling that the setting asks for."""
     leaves = list(built.leaves.values())
-    with forced(built, program, setting, right, index):
-        if setting.call == "loss_and_grads":
-            for leaf in leaves:
-                leaf.grad = None
-            value = estimator.loss_and_grads(built.model, built.guide, *built.args)
-            loss = torch.as_tensor(value)
-            grads = [leaf.grad for leaf in leaves]
+    grads: list[Tensor | None] = [None] * len(leaves)
+    if setting.call == "loss_and_grads":
+        for leaf in leaves:
+            leaf.grad = None
+        loss = torch.as_tensor(estimator.loss_and_grads(built.model, built.guide, *built.args))
+        grads = [leaf.grad for leaf in leaves]
+    else:
+        if setting.call == "module":
+            loss = estimator(built.model, built.guide)(*built.args)
         else:
-            if setting.call == "module":
-                loss = estimator(built.model, built.guide)(*built.args)
-            else:
-                loss = estimator.differentiable_loss(built.model, built.guide, *built.args)
-            if loss.requires_grad:
-                grads = list(torch.autograd.grad(loss, leaves, allow_unused=True))
-            else:
-                grads = [None] * len(leaves)
+            loss = estimator.differentiable_loss(built.model, built.guide, *built.args)
+        if loss.requires_grad:
+            grads = list(torch.autograd.grad(loss, leaves, allow_unused=True))
     rows = [
         (torch.zeros_like(leaf) if one is None else one).detach().reshape(-1).double()
         for leaf, one in zip(leaves, grads, strict=True)
@@ -302,3 +321,43 @@ def evaluate(
     return loss.detach().double().reshape(()), torch.cat(rows)
 
 
+def examine_drawn(program: Program, setting: Setting) -> Iterator[Outcome]:
+    """G3 and G4 on particles and minibatches of their own, read off as they are drawn."""
+    if any(site.observed == "condition" or site.do for site in program.sites):
+        if any(plate.full for plate in program.plates):
+            return  # such a value is of one minibatch
+    with precision(program):
+        for name in UNFORCED:
+            kind = ESTIMATORS[name[:2]]
+            within = declared(kind, program, setting.num_particles)
+            yield guarded(name, within, program, lambda: _drawn(name[:2], program, setting))  # noqa: B023
+
+
+def _drawn(name: str, program: Program, setting: Setting) -> None:
+    built = build(program)
+    estimator = make(name, setting, program.nesting)
+    if estimator is None:
+        return
+    oracle = Oracle(program)
+    pyro.set_rng_seed(program.seed)
+    record = Record(
+        {one.name for one in oracle.discrete},
+        set(oracle.given.indices),
+        program.nesting,
+        setting.num_particles,
+    )
+    with record:
+        loss, gradient = called(estimator, built, setting)
+    for plate, index in record.indices.items():
+        oracle.given.indices[plate] = index
+    right = Expectations(oracle, setting.num_particles)
+    states = oracle.states_of(record.values()).expand(setting.num_particles, -1)
+    expected = right.of_normalised_at(states, "sigmoid" if name == "g3" else None)
+    if not close(loss, expected[0], program):
+        raise Disagreement(f"loss {loss.item():.6g} for {expected[0].item():.6g}")
+    if not close(-gradient, expected[1], program):
+        worst = int((gradient + expected[1]).abs().argmax())
+        raise Disagreement(
+            f"gradient of {_coordinate(oracle, worst)}: {-gradient[worst]:.6g} for "
+            f"{expected[1][worst]:.6g}"
+        )

@@ -12,6 +12,7 @@ from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.imputation import impute
 from tests.programs.check import Disagreement, Outcome, Setting, close, forced, guarded, precision
+from tests.programs.grammar import D
 from tests.programs.interpreter import build
 from tests.programs.oracle import Expectations, Oracle, coupled
 from tests.programs.spec import Program, event_shape, is_latent
@@ -24,7 +25,9 @@ def examine_evaluations(program: Program, setting: Setting) -> Iterator[Outcome]
     right = Expectations(Oracle(program), setting.num_particles)
     checks: list[tuple[str, bool, Callable]] = []
     if _sliceable(program):
-        per_row = len(right.oracle.shared) == 1
+        outermost = [one.name for one in program.plates if one.dim == -program.nesting]
+        per_row = right.oracle.shared == outermost
+        per_row = per_row and (program.guide.kind != "mixture" or setting.num_particles > 1)
         checks.append(("log_likelihood", per_row, _log_likelihood))
     if program.guide.kind == "prior" and any(site.observed for site in program.sites):
         checks.append(("exact_log_likelihood", True, _exact))
@@ -58,7 +61,7 @@ def _sliceable(program: Program) -> bool:
 def _imputable(program: Program, oracle: Oracle) -> bool:
     """Whether the model is a ``model(x, y)`` of one vector y that nothing depends on."""
     observed = [site for site in program.sites if site.observed == "obs"]
-    if not (observed and _sliceable(program) and oracle.shared == ["d"] and program.nesting == 1):
+    if not (observed and _sliceable(program) and oracle.shared == [D] and program.nesting == 1):
         return False
     y = observed[-1]
     parents = {parent for site in program.sites for parent in site.parents}
@@ -72,7 +75,7 @@ def _log_likelihood(program: Program, setting: Setting, right: Expectations) -> 
     guide = None if program.guide.kind == "prior" else built.guide
     columns = torch.arange(right.oracle.datapoints)
     for _, index in coupled(right.probability)[:2]:
-        with forced(built, program, replace(setting, vectorize=True), right, index):
+        with forced(program, replace(setting, vectorize=True), right, index):
             got = log_likelihood(
                 built.model, *built.args, guide=guide, num_particles=setting.num_particles
             )
@@ -144,7 +147,7 @@ def _impute(program: Program, setting: Setting, right: Expectations) -> None:
     guide = None if program.guide.kind == "prior" else own_guide
     index = coupled(right.probability)[0][1]
     columns = torch.arange(right.oracle.datapoints)
-    with forced(built, program, replace(setting, vectorize=True), right, index):
+    with forced(program, replace(setting, vectorize=True), right, index):
         result = impute(
             model,
             torch.zeros(len(value), 1),

@@ -18,6 +18,7 @@ from tests.programs.spec import (
 )
 
 SCALES = (0.3, 0.7, 1.9, 2.6)
+D, I, E = "rows", "columns", "beside"
 
 
 def _chance(draw: st.DrawFn, one_in: int) -> bool:
@@ -32,13 +33,13 @@ def plates(draw: st.DrawFn) -> tuple[tuple[Plate, ...], list[tuple[str, ...]]]:
         return (), [()]
     sizes = [draw(st.integers(1, 3)), draw(st.integers(1, 2))]
     names, dims, choices = {
-        "one": (["d"], [-1], [("d",)] * 5 + [()]),
-        "nested": (["d", "i"], [-2, -1], [("d",), ("d", "i"), ("d", "i"), ()]),
-        "beside": (["d", "e"], [-1, -1], [("d",), ("e",), ("d",), ()]),
-        "crossed": (["d", "i"], [-1, -2], [("d",), ("i",), ("d", "i"), ()]),
+        "one": ([D], [-1], [(D,)] * 5 + [()]),
+        "nested": ([D, I], [-2, -1], [(D,), (D, I), (D, I), ()]),
+        "beside": ([D, E], [-1, -1], [(D,), (E,), (D,), ()]),
+        "crossed": ([D, I], [-1, -2], [(D,), (I,), (D, I), ()]),
     }[kind]
     if draw(st.integers(0, 3)):  # every site in the plate of datapoints
-        choices = [choice for choice in choices if "d" in choice]
+        choices = [choice for choice in choices if D in choice]
     made = []
     for name, size, dim in zip(names, sizes, dims, strict=False):
         indices = draw(st.sampled_from([None, None, None, None, "given", "drawn"]))
@@ -154,7 +155,7 @@ def handlers(draw: st.DrawFn, program: Program) -> tuple[Handler, ...]:
                 tuple(inside),
                 value,
                 plate,
-                outside=draw(st.booleans()) if plate is None else draw(st.booleans()),
+                outside=draw(st.booleans()),
                 in_guide=draw(st.integers(0, 3)) > 0,
                 tensor=draw(st.booleans()),
             )
@@ -178,7 +179,7 @@ def programs(draw: st.DrawFn, most: int = 36) -> tuple[Program, Setting]:
     if _chance(draw, 8):
         kind = draw(st.sampled_from(["plate", "markov"]))
         full = 3 if kind == "plate" and draw(st.booleans()) else None
-        loops = (Loop("s", 2, kind, full),)
+        loops = (Loop("steps", 2, kind, full),)
     program = Program(
         sites=draw(sites(guide, choices, loops)),
         plates=made,
@@ -197,6 +198,12 @@ def programs(draw: st.DrawFn, most: int = 36) -> tuple[Program, Setting]:
         ),
         nesting=draw(st.integers(0, 3)) > 0,
     )
+    if guide == "mixture":
+        setting = replace(
+            setting,
+            num_particles=max(2, setting.num_particles),
+            call="module" if setting.call == "chunked" else setting.call,
+        )
     return trimmed(settled(program), setting, most)
 
 
@@ -243,7 +250,7 @@ def _smaller(program: Program) -> Program | None:
         return _resized(program, big[-1], 2)
     if len(latents) > 2:
         return without(program, latents[-1].name)
-    big = [plate for plate in program.plates if plate.size > 1 and plate.name != "d"]
+    big = [plate for plate in program.plates if plate.size > 1 and plate.name != D]
     if big:
         return _resized(program, big[-1], 1)
     if rich:

@@ -21,6 +21,7 @@ from tests.programs.spec import (
     Numbers,
     Program,
     Site,
+    batch_shape,
     event_shape,
     guide_sites,
     is_latent,
@@ -50,15 +51,17 @@ def build(program: Program) -> Built:
     given = numbers(program)
     arguments = _Arguments(program, given)
     store = _Parameters(program, given)
-    model = _callable(_Run(program, program.sites, "m", store, arguments), store)
-    conditioned = {
-        site.name: arguments.static[site.name]
+    model_run = _Run(program, program.sites, "m", store, arguments)
+    model = _callable(model_run, store)
+    seen = {
+        site.name: model_run.observation(site, None, arguments.by_name(arguments.args))
         for site in program.sites
-        if site.observed == "condition"
+        if site.observed == "condition" or site.do
     }
+    conditioned = {name: value for name, value in seen.items() if program.site(name).observed}
     if conditioned:
         model = poutine.condition(model, data=conditioned)
-    set_by_do = {site.name: arguments.static[site.name] for site in program.sites if site.do}
+    set_by_do = {name: value for name, value in seen.items() if program.site(name).do}
     if set_by_do:
         model = poutine.do(model, data=set_by_do)
     guide: Callable[..., Any] = PriorProposal(model)
@@ -91,7 +94,7 @@ class _Arguments:
         self.args = tuple(args)
         self.indices = given.indices
 
-    def by_name(self, args: tuple[Tensor, ...]) -> dict[str | int, Tensor]:
+    def by_name(self, args: tuple[Tensor, ...]) -> dict[Any, Any]:
         return {**self.static, **dict(zip(self.names, args, strict=True))}
 
 
@@ -162,6 +165,7 @@ class _Run:
         self.store.enter(self.owner)
         given = self.arguments.by_name(args)
         plates = {name: self._plate(name, given) for name in self._plates_used()}
+        given |= {("index", name): plate.indices for name, plate in plates.items()}
         values: dict[str, Tensor] = {}
         for name, group in groupby(self.sites, key=lambda site: site.loop):
             rows = list(group)
@@ -170,6 +174,7 @@ class _Run:
                     self._statement(site, None, 0, plates, values, given)
                 continue
             for position, index in enumerate(self._loop(name)):
+                given["index", name] = int(index)
                 for site in rows:
                     self._statement(site, int(index), position, plates, values, given)
 
@@ -217,7 +222,7 @@ class _Run:
             for number, handler in enumerate(self.program.handlers)
             if site.name in handler.sites and (self.owner == "m" or handler.in_guide)
         ]
-        observation = self._observation(site, index, given)
+        observation = self.observation(site, index, given)
         with ExitStack() as stack:
             for number, handler in handlers:
                 if handler.outside:
@@ -231,7 +236,7 @@ class _Run:
             masks = [pair for pair in handlers if pair[1].kind == "dist_mask"]
             values[name] = self._sample(name, site, natural, observation, masks, given)
 
-    def _observation(self, site: Site, index: int | None, given: dict) -> Tensor | None:
+    def observation(self, site: Site, index: int | None, given: dict) -> Tensor | None:
         if not (site.observed or site.do):
             return None
         value = given[site.name]
@@ -241,12 +246,11 @@ class _Run:
             plate = self.program.plate(plate_name)
             if plate.full:
                 dim = plate.dim - len(event_shape(site))
-                value = value.index_select(dim, self.arguments.indices[plate_name])
+                index_of = given.get(("index", plate_name), self.arguments.indices[plate_name])
+                value = value.index_select(dim, index_of)
         return value
 
     def _natural(self, site: Site, position: int, values: dict, given: dict) -> Tensor:
-        if site.do:
-            return torch.zeros((), dtype=getattr(torch, self.program.dtype))
         bias = self.store.get(f"{self.owner}_{site.name}_bias")
         total: Any = 0.0
         parents = [(parent, parent) for parent in site.parents]
@@ -273,12 +277,8 @@ class _Run:
         if name in values:
             value = values[name]
         else:  # what the guide is given
-            index = None
-            if parent.loop is not None:
-                index = position
-                if parent.loop in self.arguments.indices:
-                    index = int(self.arguments.indices[parent.loop][position])
-            value = self._observation(parent, index, given)
+            index = None if parent.loop is None else given["index", parent.loop]
+            value = self.observation(parent, index, given)
         value = value.to(getattr(torch, self.program.dtype))
         for _ in event_shape(parent):
             weights = torch.arange(1, value.shape[-1] + 1, dtype=value.dtype)
@@ -301,6 +301,11 @@ class _Run:
             pyro.factor(name, natural)
             return natural
         if site.family == "deterministic":
+            dims = list(batch_shape(self.program, site))
+            for plate in site.plates:
+                if not self.program.plate(plate).full:
+                    dims[self.program.plate(plate).dim] = self._size(plate, given)
+            natural = natural.expand(torch.broadcast_shapes(natural.shape, dims))
             return pyro.deterministic(name, natural)
         fn = _distribution(site, natural)
         for number, handler in masks:
@@ -359,15 +364,21 @@ class Force(poutine.messenger.Messenger):
     """Gives the latent sites that are drawn under it chosen values, particle after particle.
 
     A draw of c particles takes the next c rows of ``values``, from the first again after the last
-    (the second pass of a divided run). A straight-through sample keeps its path. Subsampled plates
+    (the second pass of a divided run), or with ``once`` never again. A straight-through sample keeps its path. Subsampled plates
     see ``indices``. Values that another handler has set are left alone.
     """
 
     def __init__(
-        self, values: dict[str, Tensor], indices: dict[str, Tensor], nesting: int, particles: int
+        self,
+        values: dict[str, Tensor],
+        indices: dict[str, Tensor],
+        nesting: int,
+        particles: int,
+        *,
+        once: bool = False,
     ) -> None:
         super().__init__()
-        self.values, self.indices = values, indices
+        self.values, self.indices, self.once = values, indices, once
         self.nesting, self.particles = nesting, particles
         self.drawn = dict.fromkeys(values, 0)
         self.pending: set[str] = set()
@@ -385,6 +396,8 @@ class Force(poutine.messenger.Messenger):
         if name not in self.pending:
             return
         self.pending.discard(name)
+        if self.once and self.drawn[name] >= self.particles:
+            return
         batch, drawn = msg["fn"].batch_shape, msg["value"]
         under_plate = len(batch) > self.nesting
         count = batch[-self.nesting - 1] if under_plate else 1
@@ -405,3 +418,38 @@ def latent_names(program: Program) -> list[str]:
     return [site.name for site in program.sites if is_latent(site)]
 
 
+
+
+class Record(poutine.messenger.Messenger):
+    """Keeps the first M particles of every latent site, and the minibatch, as they were drawn."""
+
+    def __init__(self, names: set[str], plates: set[str], nesting: int, particles: int) -> None:
+        super().__init__()
+        self.names, self.plates = names, plates
+        self.nesting, self.particles = nesting, particles
+        self.rows: dict[str, list[Tensor]] = {name: [] for name in names}
+        self.indices: dict[str, Tensor] = {}
+        self.pending: set[str] = set()
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.names and msg["value"] is None and not msg["is_observed"]:
+            self.pending.add(msg["name"])
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name in self.plates:
+            self.indices.setdefault(name, msg["value"].clone())
+        if name not in self.pending:
+            return
+        self.pending.discard(name)
+        value = msg["value"].detach().double()
+        event = value.dim() - len(msg["fn"].batch_shape)
+        if len(msg["fn"].batch_shape) <= self.nesting:
+            value = value.unsqueeze(0)
+        lacking = self.nesting + 1 + event - value.dim()
+        value = value.reshape(value.shape[:1] + (1,) * lacking + value.shape[1:])
+        self.rows[name] += list(value)
+
+    def values(self) -> dict[str, Tensor]:
+        """``(M, *batch, *event)``."""
+        return {name: torch.stack(rows[: self.particles]) for name, rows in self.rows.items()}

@@ -284,9 +284,6 @@ class Oracle:
         templates = {one.name: one.template for one in self.model}
         for one in sites:
             site = one.template
-            if site.do:
-                values[one.name] = self._observation(one)
-                continue
             bias = self.leaves[f"{owner}_{site.name}_bias"]
             total = torch.zeros((1,) * (1 + self.nesting), dtype=torch.float64)
             for name, parent in one.parents:
@@ -314,6 +311,8 @@ class Oracle:
                     values[one.name] = values[one.name] + (path - path.detach())
             log_prob = log_density(site, natural, values[one.name])
             logs[one.name] = log_prob.sum(-1) if site.units and one.name != units else log_prob
+            if site.do and owner == "m":
+                values[one.name] = self._observation(one)
         return logs, values
 
     def _datapoint_sum(self, one: Concrete, log_prob: Tensor) -> Tensor:
@@ -373,6 +372,21 @@ class Oracle:
             part = self._datapoint_sum(one, log_prob).detach()
             parts.append(part.expand(self.num_states, self.datapoints))
         return parts[0], parts[1]
+
+    def states_of(self, values: dict[str, Tensor]) -> Tensor:
+        """The states ``(M, B)`` that have these values of the latents: ``values_of`` inverted."""
+        count = next(iter(values.values())).shape[0] if values else 1
+        found = torch.ones((self.num_states, count, *self.datapoint_shape), dtype=torch.bool)
+        for one in self.discrete:
+            table = self.states[one.name].unsqueeze(1)  # (K, 1, *element, *event)
+            same = table == values[one.name]
+            for _ in event_shape(one.template):
+                same = same.all(-1)
+            for dim in range(-self.nesting, 0):
+                if self.datapoint_shape[dim] == 1:
+                    same = same.all(dim, keepdim=True)
+            found = found & same
+        return found.long().argmax(0).reshape(count, -1)
 
     def values_of(self, index: Tensor) -> dict[str, Tensor]:
         """Values of the latents for states ``(M, B)``: ``(M, *batch, *event)``."""
@@ -500,6 +514,19 @@ class Expectations:
         """G4 with the prior's scores scaled and masked as they stand in a weight."""
         t = self.tables
         return self.gradient(self._normalised(t.observed + t.latent))
+
+    def of_normalised_at(self, states: Tensor, slope: str | None) -> tuple[Tensor, Tensor]:
+        """Loss and gradient of G4, or with a slope of G2 and G3, at states ``(M, B)``."""
+        columns = torch.arange(self.oracle.datapoints)
+        log_weight = self.log_weight.detach()[states, columns]
+        objective = torch.logsumexp(log_weight, 0) - math.log(self.num_particles)
+        t = self.tables if slope is None else self.oracle.tables(slope)
+        of = t.observed
+        if slope is None:
+            of = of + (t.law if t.proposed is None else t.latent)
+        weight = torch.softmax(log_weight, 0)
+        total = (weight * of[states, columns] * self.oracle.scale).sum()
+        return -(objective * self.oracle.scale).sum(), self.gradient(total)
 
     def of_wake(self, *, law: bool) -> Tensor:
         """The wake phase: the model by G4, the guide on the same weighted particles."""

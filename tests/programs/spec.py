@@ -47,7 +47,8 @@ class Loop:
 class Site:
     """One statement: ``units`` is 0 for a scalar, else the length of a vector (``to_event``).
 
-    ``observed`` is "", "obs" or "condition"; ``do`` intervenes with a value.
+    ``observed`` is "", "obs" or "condition". With ``do`` the site stays a latent, and what depends
+    on it sees the value of an intervention.
     """
 
     name: str
@@ -130,7 +131,7 @@ class Program:
 
 def is_latent(site: Site) -> bool:
     """Whether a guide proposes the site."""
-    return not (site.observed or site.do or site.family in ("factor", "deterministic"))
+    return not (site.observed or site.family in ("factor", "deterministic"))
 
 
 def is_weighed(site: Site) -> bool:
@@ -152,8 +153,9 @@ def guide_sites(program: Program) -> tuple[Site, ...]:
                 for one in program.sites
                 if one.observed == "obs" and (one.loop is None or one.loop == site.loop)
             )
-        if program.guide.chained and sites and sites[-1].loop in (None, site.loop):
-            parents = (*parents, sites[-1].name)
+        before = sites[-1] if sites else None
+        if program.guide.chained and before and not before.do and before.loop in (None, site.loop):
+            parents = (*parents, before.name)
         family = "delta" if site.family == "normal" else site.family
         sites.append(replace(site, parents=parents, previous=False, family=family))
     return tuple(sites)
@@ -251,8 +253,6 @@ def numbers(program: Program) -> Numbers:
         owners.append(("g", guide_sites(program)))
     for owner, sites in owners:
         for site in sites:
-            if site.do:
-                continue
             initial[f"{owner}_{site.name}_bias"] = uniform(-1, 1, parameter_shape(site))
             slopes = [*site.parents, *(["previous"] if site.previous else [])]
             for parent in slopes:
