@@ -72,7 +72,13 @@ def chunk_outcomes(number: int, base: int, most: int, size: int) -> dict[str, An
                 )
 
     run()
-    return {"programs": len(seen), "counts": counts, "reasons": reasons, "examples": examples, "found": found}
+    return {
+        "programs": len(seen),
+        "counts": counts,
+        "reasons": reasons,
+        "examples": examples,
+        "found": found,
+    }
 
 
 def table(counts: Counter) -> str:

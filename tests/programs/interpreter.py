@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -64,13 +65,29 @@ def build(program: Program) -> Built:
     set_by_do = {name: value for name, value in seen.items() if program.site(name).do}
     if set_by_do:
         model = poutine.do(model, data=set_by_do)
-    guide: Callable[..., Any] = PriorProposal(model)
+    owner = _Owner(model)
+    if program.form == "partial":
+        model = partial(model)
+    elif program.form == "bound":
+        model = owner.model
+    again = owner.model if program.form == "bound" else model  # another object, the same method
+    guide: Callable[..., Any] = PriorProposal(again)
     if program.guide.kind != "prior":
         own = _callable(_Run(program, guide_sites(program), "g", store, arguments), store)
         guide = own
         if program.guide.kind == "mixture":
-            guide = MixtureProposal(PriorProposal(model), own, share=program.guide.share)
+            guide = MixtureProposal(PriorProposal(again), own, share=program.guide.share)
     return Built(model, guide, arguments.args, store.leaves)
+
+
+class _Owner:
+    """Something that has a model as its method."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def model(self, *args: Tensor) -> Any:
+        return self.function(*args)
 
 
 class _Arguments:
@@ -298,7 +315,7 @@ class _Run:
         given: dict,
     ) -> Tensor:
         if site.family == "factor":
-            pyro.factor(name, natural)
+            pyro.factor(name, natural, has_rsample=True if self.owner == "g" else None)
             return natural
         if site.family == "deterministic":
             dims = list(batch_shape(self.program, site))
@@ -416,8 +433,6 @@ class Force(poutine.messenger.Messenger):
 def latent_names(program: Program) -> list[str]:
     """Names of the latent statements."""
     return [site.name for site in program.sites if is_latent(site)]
-
-
 
 
 class Record(poutine.messenger.Messenger):

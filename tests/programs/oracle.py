@@ -110,7 +110,7 @@ class Oracle:
     @cached_property
     def shared(self) -> list[str]:
         """Vectorised plates that every site which counts lies in."""
-        counted = [*self.weighed, *self.latent]
+        counted = [*self.weighed, *self.latent, *(self.guide or [])]
         return [
             plate.name
             for plate in self.program.plates
@@ -181,9 +181,12 @@ class Oracle:
             total = total * self._factor(key) ** count
         return total.flatten()
 
-    def _inside(self, one: Concrete, owner: str, log_prob: Tensor) -> Tensor:
+    def _inside(
+        self, one: Concrete, owner: str, log_prob: Tensor, *, scaled: bool = True
+    ) -> Tensor:
         """A log-probability as it stands in a weight."""
-        for key, count in (self._factors(one, owner) - self.outside).items():
+        factors = self._factors(one, owner) - self.outside if scaled else Counter()
+        for key, count in factors.items():
             log_prob = log_prob * self._factor(key) ** count
         for number, handler in enumerate(self.program.handlers):
             if handler.kind == "scale" or one.template.name not in handler.sites:
@@ -326,12 +329,25 @@ class Oracle:
                 log_prob = log_prob.sum(dim, keepdim=True)
         return log_prob.expand(rows, *self.datapoint_shape).reshape(rows, -1)
 
-    def _total(self, sites: list[Concrete], owner: str, logs: dict, *, weighed: bool) -> Tensor:
+    def masked_law(self) -> Tensor:
+        """The law of the latents, ``(K, B)``, less the elements that are masked."""
+        logs, _ = self._run(self.model, "m", None, self._proposed_values())
+        return self._total(self.latent, "m", logs, weighed=True, scaled=False)
+
+    def _total(
+        self,
+        sites: list[Concrete],
+        owner: str,
+        logs: dict,
+        *,
+        weighed: bool,
+        scaled: bool = True,
+    ) -> Tensor:
         total = torch.zeros((self.num_states, self.datapoints), dtype=torch.float64)
         for one in sites:
             log_prob = logs[one.name]
             if weighed:
-                log_prob = self._inside(one, owner, log_prob)
+                log_prob = self._inside(one, owner, log_prob, scaled=scaled)
             total = total + self._datapoint_sum(one, log_prob)
         return total
 
@@ -344,7 +360,7 @@ class Oracle:
         if self.guide is None:
             return {}
         _, values = self._run(self.guide, "g", None, self._seen())
-        return {one.name: values[one.name] for one in self.guide}
+        return {one.name: values[one.name] for one in self.guide if one.name in values}
 
     def tables(self, slope: str | None = None) -> Tables:
         """Log-densities of every state."""
@@ -352,7 +368,8 @@ class Oracle:
         if self.guide is not None:
             logs, _ = self._run(self.guide, "g", None, self._seen())
             proposed = self._total(self.guide, "g", logs, weighed=True)
-            drawn = self._total(self.guide, "g", logs, weighed=False)
+            laws = [one for one in self.guide if one.template.family != "factor"]
+            drawn = self._total(laws, "g", logs, weighed=False)
         logs, _ = self._run(self.model, "m", slope, self._proposed_values())
         return Tables(
             observed=self._total(self.weighed, "m", logs, weighed=True),
@@ -515,18 +532,25 @@ class Expectations:
         t = self.tables
         return self.gradient(self._normalised(t.observed + t.latent))
 
-    def of_normalised_at(self, states: Tensor, slope: str | None) -> tuple[Tensor, Tensor]:
-        """Loss and gradient of G4, or with a slope of G2 and G3, at states ``(M, B)``."""
+    def of_normalised_at(self, states: Tensor, slope: str | None) -> tuple[Tensor, list[Tensor]]:
+        """Loss and gradient of G4, or with a slope of G2 and G3, at states ``(M, B)``.
+
+        What a mask hides may be left out of the scores, or be noise of mean zero: several gradients
+        are right at given particles, whose expectations are compared elsewhere.
+        """
         columns = torch.arange(self.oracle.datapoints)
         log_weight = self.log_weight.detach()[states, columns]
         objective = torch.logsumexp(log_weight, 0) - math.log(self.num_particles)
         t = self.tables if slope is None else self.oracle.tables(slope)
-        of = t.observed
+        options = [t.observed]
         if slope is None:
-            of = of + (t.law if t.proposed is None else t.latent)
+            laws = [t.latent]
+            if t.proposed is None:
+                laws += [t.law, self.oracle.masked_law()]
+            options = [t.observed + law for law in laws]
         weight = torch.softmax(log_weight, 0)
-        total = (weight * of[states, columns] * self.oracle.scale).sum()
-        return -(objective * self.oracle.scale).sum(), self.gradient(total)
+        totals = [(weight * of[states, columns] * self.oracle.scale).sum() for of in options]
+        return -(objective * self.oracle.scale).sum(), [self.gradient(total) for total in totals]
 
     def of_wake(self, *, law: bool) -> Tensor:
         """The wake phase: the model by G4, the guide on the same weighted particles."""

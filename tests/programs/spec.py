@@ -91,18 +91,23 @@ class Handler:
 class Guide:
     """What proposes: ``prior``, ``mean_field``, ``conditional`` (on y) or ``mixture``.
 
-    ``conditional`` sees what is observed and, with ``chained``, the latent before. ``maps`` names
-    the Normal latents of the model that the guide proposes as points.
+    ``conditional`` sees what is observed and, with ``chained``, the latent before. A Normal latent
+    of the model is proposed as a point. With ``factor`` the guide's density has a factor.
     """
 
     kind: str = "prior"
     chained: bool = False
     share: float = 0.5
+    factor: bool = False
 
 
 @dataclass(frozen=True)
 class Program:
-    """A model, its guide and their numbers, which ``seed`` fixes."""
+    """A model, its guide and their numbers, which ``seed`` fixes.
+
+    ``parameters`` is "param", "module" or "pyromodule"; ``form`` is what kind of callable the model
+    is: "function", "partial" or "bound" (a method).
+    """
 
     sites: tuple[Site, ...]
     plates: tuple[Plate, ...] = ()
@@ -110,6 +115,7 @@ class Program:
     handlers: tuple[Handler, ...] = ()
     guide: Guide = field(default_factory=Guide)
     parameters: str = "param"
+    form: str = "function"
     dtype: str = "float64"
     seed: int = 0
 
@@ -158,6 +164,10 @@ def guide_sites(program: Program) -> tuple[Site, ...]:
             parents = (*parents, before.name)
         family = "delta" if site.family == "normal" else site.family
         sites.append(replace(site, parents=parents, previous=False, family=family))
+    if program.guide.factor and sites:
+        first = sites[0]
+        parents = () if first.do else (first.name,)
+        sites.append(Site("gf", "factor", first.plates, parents=parents, loop=first.loop))
     return tuple(sites)
 
 
