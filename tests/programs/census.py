@@ -139,7 +139,7 @@ def main() -> int:
         for key in ("counts", "reasons"):
             state[key] = dict(Counter(state[key]) + part[key])
         state["examples"] = {**part["examples"], **state["examples"]}
-        state["found"] += part["found"][: max(0, 500 - len(state["found"]))]
+        state["found"] += part["found"][: max(0, 100 - len(state["found"]))]
         state["reasons"] = dict(sorted(state["reasons"].items(), key=lambda item: -item[1]))
         temporary = options.out.with_suffix(".part")
         temporary.write_text(json.dumps(state, indent=1, sort_keys=False))
@@ -149,6 +149,13 @@ def main() -> int:
             print(f"{state['programs']} programs, {speed:.1f} a second", flush=True)
     counts = Counter(state["counts"])
     print(table(counts))
+    within: Counter = Counter()
+    for reason, count in state["reasons"].items():
+        if " declared: " in reason:
+            within[reason.split(" declared: ", 1)[1]] += count
+    print("refused of what is declared, by reason:")
+    for reason, count in within.most_common(20):
+        print(f"{count:8} {reason}")
     bad = sum(n for key, n in counts.items() if key.endswith(("differs", "crashed")))
     print(f"{bad} silent differences and crashes in {state['programs']} programs")
     return 1 if bad else 0

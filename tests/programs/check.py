@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.estimators import ESTIMATORS, Chunked, Estimator, Resampled
-from tests.programs.interpreter import Built, Force, Record, build
+from tests.programs.interpreter import Built, build
+from tests.programs.messengers import Force, Record
 from tests.programs.oracle import Expectations, Oracle, coupled
-from tests.programs.spec import Program, is_latent
+from tests.programs.spec import Program, is_latent, is_weighed
 
 EXACT = tuple(name for name in ESTIMATORS if name != "disarm")
 """Estimators whose expectation needs the particles alone, and the loss of one that has more."""
@@ -71,6 +72,8 @@ class Outcome:
 
 def declared(kind: type[Estimator], program: Program, num_particles: int) -> bool:
     """Whether the estimator says that it takes the program's latents and its guide."""
+    if program.guide.kind in ("prior", "mixture") and not any(map(is_weighed, program.sites)):
+        return False  # particles of the prior, and nothing that weights them
     proposal = {"prior": "prior", "mixture": "mixture"}.get(program.guide.kind, "guide")
     families = {
         "delta" if site.family == "normal" else site.family

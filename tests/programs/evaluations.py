@@ -12,10 +12,11 @@ from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.imputation import impute
 from tests.programs.check import Disagreement, Outcome, Setting, close, forced, guarded, precision
-from tests.programs.grammar import D
-from tests.programs.interpreter import Force, build
+from tests.programs.grammar import ROWS
+from tests.programs.interpreter import build
+from tests.programs.messengers import Force
 from tests.programs.oracle import Expectations, Oracle, coupled
-from tests.programs.spec import Program, event_shape, is_latent
+from tests.programs.spec import Program, event_shape, is_latent, is_weighed
 
 EVALUATIONS = ("log_likelihood", "exact_log_likelihood", "exact_objective", "impute")
 
@@ -29,7 +30,7 @@ def examine_evaluations(program: Program, setting: Setting) -> Iterator[Outcome]
         per_row = right.oracle.shared == outermost
         per_row = per_row and (program.guide.kind != "mixture" or setting.num_particles > 1)
         checks.append(("log_likelihood", per_row, _log_likelihood))
-    if program.guide.kind == "prior" and any(site.observed for site in program.sites):
+    if program.guide.kind == "prior" and any(is_weighed(site) for site in program.sites):
         checks.append(("exact_log_likelihood", True, _exact))
         checks.append(("exact_objective", True, _exact_objective))
     if _imputable(program, right.oracle):
@@ -61,7 +62,9 @@ def _sliceable(program: Program) -> bool:
 def _imputable(program: Program, oracle: Oracle) -> bool:
     """Whether the model is a ``model(x, y)`` of one vector y that nothing depends on."""
     observed = [site for site in program.sites if site.observed == "obs"]
-    if not (observed and _sliceable(program) and oracle.shared == [D] and program.nesting == 1):
+    if any(site.hidden for site in program.sites):
+        return False
+    if not (observed and _sliceable(program) and oracle.shared == [ROWS] and program.nesting == 1):
         return False
     y = observed[-1]
     parents = {parent for site in program.sites for parent in site.parents}

@@ -14,11 +14,10 @@ from tests.programs.spec import (
     Program,
     Site,
     is_latent,
-    is_weighed,
 )
 
 SCALES = (0.3, 0.7, 1.9, 2.6)
-D, I, E = "rows", "columns", "beside"
+ROWS, COLUMNS, BESIDE = "rows", "columns", "beside"
 
 
 def _chance(draw: st.DrawFn, one_in: int) -> bool:
@@ -33,13 +32,13 @@ def plates(draw: st.DrawFn) -> tuple[tuple[Plate, ...], list[tuple[str, ...]]]:
         return (), [()]
     sizes = [draw(st.integers(1, 3)), draw(st.integers(1, 2))]
     names, dims, choices = {
-        "one": ([D], [-1], [(D,)] * 5 + [()]),
-        "nested": ([D, I], [-2, -1], [(D,), (D, I), (D, I), ()]),
-        "beside": ([D, E], [-1, -1], [(D,), (E,), (D,), ()]),
-        "crossed": ([D, I], [-1, -2], [(D,), (I,), (D, I), ()]),
+        "one": ([ROWS], [-1], [(ROWS,)] * 5 + [()]),
+        "nested": ([ROWS, COLUMNS], [-2, -1], [(ROWS,), (ROWS, COLUMNS), (ROWS, COLUMNS), ()]),
+        "beside": ([ROWS, BESIDE], [-1, -1], [(ROWS,), (BESIDE,), (ROWS,), ()]),
+        "crossed": ([ROWS, COLUMNS], [-1, -2], [(ROWS,), (COLUMNS,), (ROWS, COLUMNS), ()]),
     }[kind]
     if draw(st.integers(0, 3)):  # every site in the plate of datapoints
-        choices = [choice for choice in choices if D in choice]
+        choices = [choice for choice in choices if ROWS in choice]
     made = []
     for name, size, dim in zip(names, sizes, dims, strict=False):
         indices = draw(st.sampled_from([None, None, None, None, "given", "drawn"]))
@@ -120,6 +119,7 @@ def _site(
         previous=role == "latent" and loop is not None and loop.kind == "markov",
         infer=role == "latent" and _chance(draw, 10),
         do=role == "do" and loop is None,
+        hidden=role in ("observed", "deterministic") and loop is None and _chance(draw, 16),
     )
 
 
@@ -256,7 +256,7 @@ def _smaller(program: Program) -> Program | None:
         return _resized(program, big[-1], 2)
     if len(latents) > 2:
         return without(program, latents[-1].name)
-    big = [plate for plate in program.plates if plate.size > 1 and plate.name != D]
+    big = [plate for plate in program.plates if plate.size > 1 and plate.name != ROWS]
     if big:
         return _resized(program, big[-1], 1)
     if rich:
@@ -292,8 +292,3 @@ def without(program: Program, name: str) -> Program:
         if inside:
             kept.append(replace(handler, sites=inside))
     return replace(program, sites=sites, handlers=tuple(kept))
-
-
-def counted(program: Program) -> int:
-    """How many sites make up a datapoint."""
-    return sum(is_latent(site) or is_weighed(site) for site in program.sites)

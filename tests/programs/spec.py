@@ -48,7 +48,8 @@ class Site:
     """One statement: ``units`` is 0 for a scalar, else the length of a vector (``to_event``).
 
     ``observed`` is "", "obs" or "condition". With ``do`` the site stays a latent, and what depends
-    on it sees the value of an intervention.
+    on it sees the value of an intervention. ``hidden`` blocks the site: it runs, and counts for
+    nothing.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Site:
     previous: bool = False
     infer: bool = False
     do: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def is_latent(site: Site) -> bool:
 
 def is_weighed(site: Site) -> bool:
     """Whether the site is part of a log-weight that is not proposed."""
-    return bool(site.observed) or site.family == "factor"
+    return not site.hidden and (bool(site.observed) or site.family == "factor")
 
 
 def guide_sites(program: Program) -> tuple[Site, ...]:
@@ -257,16 +259,16 @@ def numbers(program: Program) -> Numbers:
         drawn = torch.rand(shape, generator=source, dtype=torch.float64) * (high - low) + low
         return drawn.to(dtype).double()  # a number that either precision has
 
-    initial = {}
-    owners = [("m", program.sites)]
-    if program.guide.kind != "prior":
-        owners.append(("g", guide_sites(program)))
-    for owner, sites in owners:
+    initial: dict[str, Tensor] = {}
+
+    def parameters(owner: str, sites: tuple[Site, ...]) -> None:
         for site in sites:
             initial[f"{owner}_{site.name}_bias"] = uniform(-1, 1, parameter_shape(site))
             slopes = [*site.parents, *(["previous"] if site.previous else [])]
             for parent in slopes:
                 initial[f"{owner}_{site.name}_{parent}"] = uniform(-1, 1, ())
+
+    parameters("m", program.sites)
     data = {}
     for site in program.sites:
         if not (site.observed or site.do):
@@ -287,6 +289,8 @@ def numbers(program: Program) -> Numbers:
             shape = (plate.size, *(1,) * (-plate.dim - 1))
             drawn = uniform(0.3, 2.5, shape)
             tensors[number] = drawn if handler.kind == "scale" else drawn > 1.2
+    if program.guide.kind != "prior":  # last, so that nothing else changes with the guide
+        parameters("g", guide_sites(program))
     return Numbers(initial, data, indices, tensors)
 
 
