@@ -26,6 +26,9 @@ NOISY = ("disarm", "resampled")
 UNFORCED = ("g3 drawn", "g4 drawn")
 """Estimators with a closed form at the particles that they drew themselves."""
 
+POINTS = ("delta", "normal")
+"""Families of latents whose values have a path."""
+
 REPEATS, SIGMAS = 24, 7.0
 """Evaluations of a noisy estimator at every tuple, and how far off their mean may be."""
 
@@ -100,8 +103,10 @@ def make(name: str, setting: Setting, nesting: int) -> Any:
         options["vectorize_particles"] = False
     try:
         estimator: Any = kind(setting.num_particles, **options)
-    except TypeError:
-        return None
+    except (TypeError, ValueError) as error:
+        if "vectorize_particles" in str(error):
+            return None
+        raise
     if name == "resampled":
         return Resampled(estimator, 1)
     if setting.call == "chunked":
@@ -183,6 +188,10 @@ def anonymous(message: str, program: Program) -> str:
 def _outcome(name: str, program: Program, setting: Setting, right: Expectations) -> Outcome:
     kind = ESTIMATORS["g4" if name == "resampled" else name]
     within = declared(kind, program, setting.num_particles)
+    if name == "resampled":  # a value drawn before has no path
+        within = within and not any(
+            site.family in POINTS for site in program.sites if not site.observed
+        )
     built = build(program)
 
     def call() -> None:
