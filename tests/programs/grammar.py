@@ -210,7 +210,16 @@ def programs(draw: st.DrawFn, most: int = 36) -> tuple[Program, Setting]:
             num_particles=max(2, setting.num_particles),
             call="module" if setting.call == "chunked" else setting.call,
         )
-    return trimmed(settled(program), setting, most)
+    return trimmed(settled(without_doubled_scales(program)), setting, most)
+
+
+def without_doubled_scales(program: Program) -> Program:
+    """The program without scales around an intervention: Pyro applies them to it twice."""
+    if not any(site.do for site in program.sites):
+        return program
+    whole = tuple(replace(plate, full=None, indices=None) for plate in program.plates)
+    kept = tuple(handler for handler in program.handlers if handler.kind != "scale")
+    return replace(program, plates=whole, handlers=kept)
 
 
 def settled(program: Program) -> Program:
