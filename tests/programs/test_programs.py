@@ -21,7 +21,7 @@ def failures(outcomes: list[Outcome]) -> list[Outcome]:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-@given(programs(most=9))
+@given(programs(most=6))
 def test_every_estimator_agrees_with_the_enumeration_or_refuses(case: tuple[Program, Setting]):
     outcomes = [*examine(*case), *examine_drawn(*case), *examine_evaluations(*case)]
     assert not failures(outcomes)
