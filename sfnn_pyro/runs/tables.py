@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 T = TypeVar("T")
 
 
-def read_table(kind: type[T], raw: Any, error: type[ValueError]) -> T:
+def read_table(kind: type[T], raw: Any, error: type[ValueError], where: str = "") -> T:
     """Reads a table of names and values as a dataclass, which may hold other dataclasses.
 
     Every key must be a field and every value of the field's type. A whole number is accepted for
@@ -20,6 +20,7 @@ def read_table(kind: type[T], raw: Any, error: type[ValueError]) -> T:
         kind: the dataclass.
         raw: what ``json`` or ``tomllib`` read.
         error: the type of the error that is raised.
+        where: what the message says of the place, such as ``" in the configuration"``.
 
     Raises:
         ValueError: of the given type; it names the key and the value, and says what was expected.
@@ -39,7 +40,7 @@ def read_table(kind: type[T], raw: Any, error: type[ValueError]) -> T:
         return TypeAdapter(kind).validate_json(json.dumps(raw, default=_unknown), strict=True)
     except ValidationError as failure:
         found = sorted(failure.errors(), key=lambda one: one["type"] == "missing")[0]
-        raise error(_message(kind, raw, found)) from failure
+        raise error(_message(kind, raw, found, where)) from failure
 
 
 def check_known(raw: Iterable[str], known: Iterable[str], error: type[ValueError]) -> None:
@@ -60,7 +61,7 @@ def _check_keys(kind: Any, raw: Any, error: type[ValueError]) -> None:
             _check_keys(types[name], value, error)
 
 
-def _message(kind: Any, raw: Any, found: Any) -> str:
+def _message(kind: Any, raw: Any, found: Any, where: str) -> str:
     if found["type"] == "value_error":  # the dataclass refused the value in its own words
         return str(found["ctx"]["error"])
     name = ""
@@ -74,17 +75,10 @@ def _message(kind: Any, raw: Any, found: Any) -> str:
         if found["type"] == "missing" and part == found["loc"][-1]:
             return f"lacks {name!r}"
         raw = raw[part]
-    return f"{name}={raw!r}: expected {_described(kind)}" if name else _not_a_table(raw)
-
-
-def _not_a_table(raw: Any) -> str:
-    return f"{raw!r}: expected a table of names and values"
-
-
-def _described(kind: Any) -> str:
     if is_dataclass(kind):
-        return "a table of names and values"
-    return f"a list of {get_args(kind)[0].__name__}" if get_args(kind) else kind.__name__
+        return f"{name or 'the whole'}{where} is not a table of names and values"
+    expected = f"a list of {get_args(kind)[0].__name__}" if get_args(kind) else kind.__name__
+    return f"{name}={raw!r}{where}: expected {expected}"
 
 
 def _unknown(value: Any) -> dict:
