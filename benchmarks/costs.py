@@ -22,7 +22,7 @@ REPLICAS = 3, 9
 START = """
 import time
 begin = time.perf_counter()
-import sfnn_pyro.estimators, sfnn_pyro.guides, sfnn_pyro.models, sfnn_pyro.optim
+import sfnn_pyro.estimators, sfnn_pyro.guides, sfnn_pyro.models, sfnn_pyro.training
 imported = time.perf_counter()
 from benchmarks.ours import make_ours
 make_ours(100, 20)()

@@ -9,11 +9,11 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from sfnn_pyro.distributed.process_group import ProcessGroup
-from sfnn_pyro.estimators.base import Estimator, weighted_surrogate
+from sfnn_pyro.estimators.base import Estimator, weighted_surrogate, with_gradient_of
 from sfnn_pyro.estimators.checks import check_divisible, check_finite
 from sfnn_pyro.estimators.chunked import leaves_of, part_of
 from sfnn_pyro.particles import Particles, proposal_kind
-from sfnn_pyro.weights import log_mean_exp
+from sfnn_pyro.particles.weights import log_mean_exp
 
 
 class ParticleParallel(ELBO):
@@ -71,7 +71,7 @@ class ParticleParallel(ELBO):
         """The loss as a scalar tensor, whose gradients' *mean* over the ranks is the estimate."""
         surrogate, loss = self._run(model, guide, args, kwargs)
         surrogate = self.group.size * surrogate
-        return surrogate.detach() - surrogate + loss
+        return with_gradient_of(loss, -surrogate)
 
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
         """Adds the whole estimate to the parameters' gradients, and returns the loss in nats."""
@@ -121,7 +121,7 @@ class ParticleParallel(ELBO):
         given = [
             (tuple(arg.shape), arg.double().sum().item()) for arg in args if torch.is_tensor(arg)
         ]
-        plates = {name: index.tolist() for name, index in particles.subsamples.items()}
+        plates = {name: index.tolist() for name, (_, index) in particles.subsamples.items()}
         drawn = own.tolist() if particles.latent else self.group.rank
         seen = self.group.gather_objects((repr((given, plates, tuple(own.shape))), repr(drawn)))
         for rank, (datapoints, _) in enumerate(seen):

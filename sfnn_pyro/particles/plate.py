@@ -6,6 +6,18 @@ from pyro.poutine.broadcast_messenger import BroadcastMessenger
 from pyro.poutine.indep_messenger import IndepMessenger
 
 
+class _Name(str):
+    """The name of the plate of particles: no plate of a model has this very object."""
+
+
+PARTICLE_PLATE = _Name("particles of sfnn_pyro")
+
+
+def is_particle_plate(frame: Any) -> bool:
+    """Whether a frame of a site's stack is the plate of particles, and none of the model's own."""
+    return frame.name is PARTICLE_PLATE
+
+
 class ParticlePlate(IndepMessenger):
     """A plate around a whole program, for the M particles of every datapoint.
 

@@ -12,7 +12,7 @@ from torch import Size, Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from sfnn_pyro import random_bits
+from sfnn_pyro.distributions import random_bits
 
 BLOCK = 2**17
 """Numbers of a block of the log-probability's arithmetic."""
@@ -38,6 +38,7 @@ def draw(probs: Tensor, shape: Size, dtype: torch.dtype | None = None) -> Tensor
     if probs.dtype == torch.float32 and probs.device.type == "cpu":
         return random_bits.draw(probs, shape, dtype or probs.dtype)
     drawn = torch.rand(shape, dtype=probs.dtype, device=probs.device).lt_(probs)
+    drawn += probs - probs  # a probability that is NaN gives NaN, not 0
     return drawn if dtype is None else drawn.to(dtype)
 
 
@@ -68,6 +69,16 @@ def _blocks(tensor: Tensor) -> list[Any]:
     return [slice(start, start + step) for start in range(0, len(tensor), step)]
 
 
+def _log_prob_at_infinity(logits: Tensor, value: Tensor) -> Tensor:
+    """The same sum, of logits that may be infinite: 0 of a certain value, else minus infinity."""
+    one, zero = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
+    return (
+        torch.where(value == 0, 0.0, value * one)
+        .add(torch.where(value == 1, 0.0, (1 - value) * zero))
+        .sum(-1)
+    )
+
+
 class _LogProb(Function):
     r"""Sum over the last dimension of log Bernoulli(value | logits).
 
@@ -94,6 +105,8 @@ class _LogProb(Function):
             loss = part.clamp(min=0)
             loss = torch.addcmul(loss, part, values, value=-1, out=loss if wider else None)
             torch.sub(_sum_log(confidence), loss.sum(-1), out=sums[rows])
+        if sums.isnan().any():  # of an infinite logit: 0 times infinity
+            sums = _log_prob_at_infinity(widened(logits), value)
         ctx.save_for_backward(pull, logits if to_value else None)
         ctx.shapes = logits.shape, value.shape
         return sums
@@ -145,6 +158,7 @@ class _Score(Function):
         return coefficient.new_zeros(())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         probs, value, coefficient = ctx.saved_tensors
         coefficient = (coefficient * grad).reshape(coefficient.shape + (1,) * ctx.event_dim)
@@ -154,7 +168,7 @@ class _Score(Function):
             weight = coefficient.expand(value.shape[: value.dim() - ctx.event_dim] + ones)
             weight = weight.sum_to_size(probs.shape[: probs.dim() - ctx.event_dim] + ones)
             return pulled.sub_(probs * weight).to(ctx.dtype), None, None, None, None
-        pulled = (value - probs).mul_(coefficient)
+        pulled = (value - probs) * coefficient
         return pulled.sum_to_size(probs.shape).to(ctx.dtype), None, None, None, None
 
 
@@ -193,6 +207,7 @@ class _StraightThrough(Function):
         return value
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         grad = grad.sum_to_size(ctx.logits_shape)
         if ctx.saved_tensors:

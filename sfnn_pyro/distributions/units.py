@@ -1,6 +1,6 @@
 """Layers of Bernoulli units as Pyro distributions, expanded over particles without a copy."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -8,7 +8,9 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from sfnn_pyro import bernoulli
+from sfnn_pyro.distributions import kernels
+from sfnn_pyro.distributions.limits import given_by_logits
+from sfnn_pyro.distributions.wrapped import base_of, is_masked, with_base
 
 
 class BernoulliUnits(TorchDistribution):
@@ -44,12 +46,25 @@ class BernoulliUnits(TorchDistribution):
     @classmethod
     def of(cls, fn: dist.Distribution) -> "BernoulliUnits | None":
         """The lazy form of a Bernoulli given by logits, or None for any other distribution."""
-        base = fn
-        while isinstance(base, torch.distributions.Independent):
-            base = base.base_dist
-        if not isinstance(base, torch.distributions.Bernoulli) or "logits" not in base.__dict__:
+        base = base_of(fn)
+        if not (isinstance(base, torch.distributions.Bernoulli) and given_by_logits(base)):
             return None
-        return cls(base.logits, fn.event_dim, fn.batch_shape)
+        return cls.in_place_of(fn)
+
+    @classmethod
+    def in_place_of(cls, fn: Any, *args: Any) -> Any:
+        """Units of the same law as a Bernoulli: one layer, or element by element under a mask.
+
+        Arguments:
+            fn: a Bernoulli, or ``to_event``, ``mask`` and ``expand_by`` around one.
+            args: further arguments of the class.
+        """
+        if is_masked(fn):
+            return with_base(fn, lambda base: cls(base.logits, 0, base.batch_shape, *args))
+        units = cls(base_of(fn).logits, fn.event_dim, fn.batch_shape, *args)
+        # Values that are observed are checked where the distribution's own are.
+        units._validate_args = base_of(fn)._validate_args
+        return units
 
     @property
     def support(self) -> constraints.Constraint:
@@ -60,7 +75,7 @@ class BernoulliUnits(TorchDistribution):
         """Sigmoid of the logits, detached, computed once."""
         if self._probs is None:
             with torch.no_grad():
-                self._probs = torch.sigmoid(bernoulli.widened(self.logits))
+                self._probs = torch.sigmoid(kernels.widened(self.logits))
         return self._probs
 
     @property
@@ -73,16 +88,16 @@ class BernoulliUnits(TorchDistribution):
 
     def expand(self, batch_shape: Size, _instance: None = None) -> "BernoulliUnits":
         units = type(self)(self.logits, self.event_dim, batch_shape)
-        units._probs = self._probs
+        units._probs, units._validate_args = self._probs, self._validate_args
         return units
 
     def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
         with torch.no_grad():
             shape = self._extended_shape(sample_shape)
-            return bernoulli.draw(self.probs, shape, self.logits.dtype)
+            return kernels.draw(self.probs, shape, self.logits.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return bernoulli.log_prob(self.logits, value, self.event_dim)
+        return kernels.log_prob(self.logits, value, self.event_dim)
 
     def score(self, value: Tensor, coefficient: Tensor) -> Tensor:
         """A zero whose gradient is that of the sum of coefficient * log-probability.
@@ -92,7 +107,7 @@ class BernoulliUnits(TorchDistribution):
             coefficient: ``(M, ...)``, constant, broadcastable to the batch shape.
         """
         value = value.detach()
-        return bernoulli.score(self.logits, self.probs, value, coefficient, self.event_dim)
+        return kernels.score(self.logits, self.probs, value, coefficient, self.event_dim)
 
 
 class StraightThroughUnits(BernoulliUnits):
@@ -117,11 +132,11 @@ class StraightThroughUnits(BernoulliUnits):
 
     def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        return self.attached(bernoulli.draw(self.probs, shape, self.logits.dtype))
+        return self.attached(kernels.draw(self.probs, shape, self.logits.dtype))
 
     def attached(self, value: Tensor) -> Tensor:
         """Units drawn with these probabilities, with the path of a sample to the logits."""
-        return bernoulli.straight_through(self.logits, self.probs, value, slope=self.slope)
+        return kernels.straight_through(self.logits, self.probs, value, slope=self.slope)
 
 
 class IdentityThroughUnits(StraightThroughUnits):

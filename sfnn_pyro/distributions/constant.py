@@ -12,7 +12,8 @@ class ConstantSample(TorchDistribution):
     """Any distribution, drawn without a path for gradients; densities are unchanged.
 
     Pyro's ``has_rsample_(False)`` does the same, except under ``to_event``, where the property
-    has no setter.
+    has no setter. A value is what ``rsample`` gives, where there is one: some distributions of
+    Pyro draw hard values there and soft ones in ``sample``.
 
     Example:
         >>> import pyro.distributions as dist, torch
@@ -37,8 +38,9 @@ class ConstantSample(TorchDistribution):
         return ConstantSample(self.base_dist.expand(batch_shape))
 
     def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+        draw = self.base_dist.rsample if self.base_dist.has_rsample else self.base_dist.sample
         with torch.no_grad():
-            return self.base_dist.sample(sample_shape)
+            return draw(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.base_dist.log_prob(value)
