@@ -8,7 +8,6 @@ folder executes code when it is read.
 
 import csv
 import io
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -16,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import pyro
-import torch
 
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.models import SFNN
@@ -136,26 +133,6 @@ def write_history(history: Sequence[Epoch], path: Path) -> None:
     writer.writeheader()
     writer.writerows(asdict(epoch) for epoch in history)
     write_text(path, text.getvalue())
-
-
-def machine() -> dict[str, str | int]:
-    """Versions and machine, for the record beside a result."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pyro": pyro.__version__,
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _why_no_model(run: Path) -> str:
