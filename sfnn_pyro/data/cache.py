@@ -9,7 +9,7 @@ from pathlib import Path
 import pooch
 
 from sfnn_pyro.data.errors import DataError
-from sfnn_pyro.data.files import read_bytes, sha256
+from sfnn_pyro.data.reading import read_bytes, sha256
 from sfnn_pyro.data.sources import Source, SourceFile
 
 VARIABLE = "SFNN_DATA"

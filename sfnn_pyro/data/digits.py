@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sfnn_pyro.data.files import sha256
 from sfnn_pyro.data.images import binarise, centred, halves
+from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.splits import Dataset, Split, assemble, partition, seeded
 
 SIZES = (1197, 300, 300)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.data.errors import DataError
-from sfnn_pyro.data.files import read_bytes
+from sfnn_pyro.data.reading import read_bytes
 
 LIMIT = 2**30
 DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from sfnn_pyro.data.cache import data_folders
 from sfnn_pyro.data.errors import DataError
-from sfnn_pyro.data.files import read_bytes, sha256
+from sfnn_pyro.data.reading import read_bytes, sha256
 from sfnn_pyro.data.sources import Source, SourceFile, source_of
 
 TIMEOUT = 30.0

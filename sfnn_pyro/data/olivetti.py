@@ -10,9 +10,9 @@ from torch import Tensor
 from sfnn_pyro.data.cache import read_source
 from sfnn_pyro.data.errors import DataError
 from sfnn_pyro.data.faces import SHAPE, by_person
-from sfnn_pyro.data.files import sha256
 from sfnn_pyro.data.images import reduced
 from sfnn_pyro.data.mat import parse_mat
+from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.sources import OLIVETTI
 from sfnn_pyro.data.splits import Dataset
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sfnn_pyro.data.cache import read_source
 from sfnn_pyro.data.errors import DataError
 from sfnn_pyro.data.faces import SHAPE, by_person
-from sfnn_pyro.data.files import sha256
 from sfnn_pyro.data.mat import parse_mat
+from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.sources import TFD
 from sfnn_pyro.data.splits import Dataset
 
