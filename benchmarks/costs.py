@@ -31,7 +31,7 @@ print(imported - begin, time.perf_counter() - imported)
 
 
 def contenders() -> dict[str, dict]:
-    """Names, and what `make_ours` is called with."""
+    """Names, and what ``make_ours`` is called with."""
     found = {}
     for estimator in ("G3", "G5"):
         for particles in (1, 20, 100, 1_000):

@@ -1,4 +1,4 @@
-"""A run of a sweep under way: trained, probed every epoch, measured, and saved all along."""
+"""A run of a sweep: trained, probed after every epoch, measured, and saved at intervals."""
 
 import json
 import time
@@ -98,7 +98,7 @@ class CheckpointedRun(CheckpointedTraining):
         self.measure()
 
     def fail(self, error: NonFiniteError) -> None:
-        """Leaves it to the caller."""
+        """Does nothing: the caller handles the error."""
 
     def _autocast(self, enabled: bool = True) -> torch.autocast:
         return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=enabled)

@@ -30,7 +30,7 @@ class Run:
 
     Arguments:
         data: a name that ``load_dataset`` knows, or ``"coin"`` for Theorem 1.
-        split_by_seed: whether the seed also chooses the split of the data.
+        split_by_seed: whether the seed also determines the split of the data.
         network: ``"sfnn"``; ``"deterministic"``, ``"hybrid"`` or ``"coins"`` for the paper's
             networks A, C and D; ``"unit"`` for Theorem 1.
         hidden: widths of the hidden layers.
@@ -138,13 +138,13 @@ class Run:
 
     @property
     def cost(self) -> float:
-        """A rough number to sort by; a training with M = 1 is dearer than its arithmetic."""
+        """Rough cost for sorting; a training with M = 1 costs more than its arithmetic says."""
         sizes = {"mnist": 50, "mnist-classification": 50, "coin": 0.1, "olivetti": 1, "tfd": 4}
         count = self.train_size / 1000 or sizes.get(self.data, 1)
         return self.epochs * count * (6 + self.particles) * sum(self.hidden)
 
     def to_dict(self) -> dict[str, Any]:
-        """All values, fit for JSON."""
+        """All values, as JSON has them."""
         return {**asdict(self), "hidden": list(self.hidden)}
 
     @staticmethod
@@ -216,7 +216,7 @@ class Grid:
 
 @dataclass
 class Selection:
-    """What the results at hand say about a row.
+    """What the available results say about a row.
 
     Arguments:
         tried: by learning rate, the validation measure of seed 0, infinite for a failed run.

@@ -47,7 +47,7 @@ def max_parallel_runs(cores: int = 1) -> int:
 def together(
     runs: Sequence[Run], folder: Path, *, device: str, workers: int, cores: int
 ) -> Generator[Made]:
-    """Makes runs in processes of their own, in whatever order they end.
+    """Executes runs in separate processes, and yields them in the order in which they end.
 
     Raises:
         RunError: a process was killed; what others saved is kept.
@@ -68,7 +68,7 @@ def together(
 
 
 def in_worker(group: Sequence[Run], folder: Path, device: str, cores: int) -> list[Made]:
-    """Makes runs in a process that does nothing else."""
+    """Executes runs in a worker process."""
     torch.set_num_threads(cores)
     try:
         if not _leaving.is_set():
@@ -104,7 +104,7 @@ def _forwarding_stop_requests() -> Iterator[None]:
 
 
 def grouped(runs: Sequence[Run], folder: Path, device: str) -> list[list[Run]]:
-    """The runs in their order, those that are best made as replicas together."""
+    """The runs in their order; those that are best trained as replicas form one group."""
     groups, left = [], list(runs)
     while left:
         groups.append(alike(left[0], left[1:], folder, device))
@@ -113,7 +113,7 @@ def grouped(runs: Sequence[Run], folder: Path, device: str) -> list[list[Run]]:
 
 
 def make(group: Sequence[Run], folder: Path, device: str, on_progress: OnProgress) -> list[Made]:
-    """Makes a run, or runs that are alike, or says that another process is making them."""
+    """Executes a run or a group of replicas; those of another process are skipped."""
     try:
         if len(group) > 1:
             execute_alike(group, folder, device=device, on_progress=on_progress)

@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class _WithGuide(ELBO):
-    """An estimator with a guide of its own, whatever guide it is given."""
+    """An estimator that always uses one guide, and ignores the guide it is given."""
 
     def __init__(self, estimator: ELBO, guide: Any) -> None:
         super().__init__(num_particles=estimator.num_particles)

@@ -33,7 +33,7 @@ def execute(
     checkpoint_minutes: float = 2.0,
     on_progress: OnProgress = lambda done, note: None,
 ) -> Path:
-    """Makes a run, unless its result is there, and writes its result file.
+    """Executes a run, unless its result is there, and writes its result file.
 
     Its checkpoint lies in ``folder/work`` until then. The result of a training that becomes
     infinite says so.

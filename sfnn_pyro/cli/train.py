@@ -73,7 +73,7 @@ def train(
     command, started again, resumes the run.
     """
     if (out is None) == (resume is None):
-        raise ValueError("give --out for a new run, or --resume to go on with one")
+        raise ValueError("give --out for a new run, or --resume to resume one")
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
     if resume is not None:
@@ -135,7 +135,7 @@ def train_with_progress(
 
 
 def _refuse_others(context: typer.Context, allowed: set[str]) -> None:
-    """Refuses options that would have no effect beside the others."""
+    """Refuses options that would have no effect together with ``--resume``."""
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in allowed and source is not None and source.name == "COMMANDLINE":

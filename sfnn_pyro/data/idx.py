@@ -32,8 +32,9 @@ def read_idx(path: Path | str, *, limit: int = LIMIT) -> Tensor:
     Returns:
         a tensor of the header's dtype and shape.
 
-    Raises `DataError` for a file that cannot be read, is no IDX file, ends too early or too
-    late, holds NaN or infinity, or is larger than `limit`.
+    Raises:
+        DataError: the file cannot be read, is no IDX file, ends too early or too late, holds
+            NaN or infinity, or is larger than ``limit``.
 
     Example:
         >>> import tempfile
@@ -47,7 +48,7 @@ def read_idx(path: Path | str, *, limit: int = LIMIT) -> Tensor:
 
 
 def parse_idx(contents: bytes, name: str) -> Tensor:
-    """The tensor in the decompressed contents of an IDX file; `name` is for the errors."""
+    """The tensor in the decompressed contents of an IDX file; ``name`` is for the errors."""
     dtype, shape = _header(contents, name)
     start = 4 + 4 * len(shape)
     if 0 in shape:

@@ -1,4 +1,4 @@
-"""A run folder: what was trained, how, and what came of it.
+"""A run folder: what was trained, how, and with what result.
 
 ``config.json`` holds the configuration, ``history.csv`` the epochs, ``best.pt`` the model that was
 best on the validation data, and ``evaluation-*.json`` the results. ``model.pt`` is there once the
