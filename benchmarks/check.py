@@ -66,7 +66,7 @@ def jax_gradients(layers, x, y, uniforms, estimator: str):
 
 
 def check_gradients(batch: int = 6, num_particles: int = 4) -> None:
-    """Eager PyTorch and JAX against `by_hand` on the same uniform draws."""
+    """Eager PyTorch and JAX against ``by_hand`` on the same uniform draws."""
     x, y = make_batch(batch, SMALL, seed=1)
     layers = make_layers(SMALL, seed=2)
     rng = np.random.default_rng(3)

@@ -22,7 +22,7 @@ REPLICAS = 3, 9
 START = """
 import time
 begin = time.perf_counter()
-import sfnn_pyro.estimators, sfnn_pyro.guides, sfnn_pyro.models, sfnn_pyro.optim
+import sfnn_pyro.estimators, sfnn_pyro.guides, sfnn_pyro.models, sfnn_pyro.training
 imported = time.perf_counter()
 from benchmarks.ours import make_ours
 make_ours(100, 20)()
@@ -31,7 +31,7 @@ print(imported - begin, time.perf_counter() - imported)
 
 
 def contenders() -> dict[str, dict]:
-    """Names, and what `make_ours` is called with."""
+    """Names, and what ``make_ours`` is called with."""
     found = {}
     for estimator in ("G3", "G5"):
         for particles in (1, 20, 100, 1_000):

@@ -31,7 +31,7 @@ def _log_mean_exp(log_w: torch.Tensor) -> torch.Tensor:
 
 
 def loss_g3(net, x, y, uniforms) -> torch.Tensor:
-    """`uniforms`: one (M, B, n) tensor of uniform draws for each hidden layer."""
+    """``uniforms``: one (M, B, n) tensor of uniform draws for each hidden layer."""
     h = x
     for linear, u in zip(net[:-1], uniforms, strict=True):
         p = torch.sigmoid(linear(h))

@@ -16,7 +16,7 @@ from benchmarks.timing import interleave, machine, ratio, summary, write_json
 
 
 def make_torch_evaluation(images: int, num_particles: int, sizes=SIZES, *, at_once: int = 100):
-    """By hand in eager PyTorch, `at_once` images at a time."""
+    """By hand in eager PyTorch, ``at_once`` images at a time."""
     x, y = map(torch.from_numpy, make_batch(images, sizes))
     net = eager.make_net(make_layers(sizes))
 

@@ -26,11 +26,11 @@ def _together(products: list[Callable[[], object]]) -> Callable[[], None]:
 
 
 def make_floor(batch: int, num_particles: int, sizes=SIZES, *, through_h: bool):
-    """The products of one step; `through_h` adds those that carry gradients back to h.
+    """The products of one step; ``through_h`` adds those that carry gradients back to h.
 
     The first layer sees the same input in every particle: its product, and that of its
-    gradient after a sum over the particles, have `batch` rows; all others have
-    `num_particles * batch`.
+    gradient after a sum over the particles, have ``batch`` rows; all others have
+    ``num_particles * batch``.
     """
     rows = batch * num_particles
     products = []
@@ -52,7 +52,7 @@ def make_floor_g5(batch: int, num_particles: int, sizes=SIZES):
 
 
 def make_floor_evaluation(images: int, num_particles: int, sizes=SIZES, *, rows: int = 4000):
-    """The forward products for `images` x `num_particles`, `rows` at a time."""
+    """The forward products for ``images`` x ``num_particles``, ``rows`` at a time."""
     first = _product(images, sizes[0], sizes[1])
     chunk = _together([_product(rows, n, m) for n, m in itertools.pairwise(sizes)])
     chunks = -(-images * num_particles // rows)

@@ -1,4 +1,4 @@
-"""G3 and G5 by hand in jitted JAX. `optional`: import fails without jax."""
+"""G3 and G5 by hand in jitted JAX. ``optional``: import fails without jax."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _log_mean_exp(log_w):
 
 
 def loss_g3(layers, x, y, uniforms):
-    """`uniforms`: one (M, B, n) array of uniform draws for each hidden layer."""
+    """``uniforms``: one (M, B, n) array of uniform draws for each hidden layer."""
     h = x
     for (weight, bias), u in zip(layers[:-1], uniforms, strict=True):
         p = jax.nn.sigmoid(h @ weight + bias)

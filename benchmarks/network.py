@@ -19,7 +19,7 @@ def make_batch(size: int = BATCH, sizes=SIZES, seed: int = 0) -> tuple[np.ndarra
     """Binary images: noisy copies of ten prototypes that share one layout for x and y.
 
     Returns:
-        `x` of shape (size, sizes[0]) and `y` of shape (size, sizes[-1]), float32.
+        ``x`` of shape (size, sizes[0]) and ``y`` of shape (size, sizes[-1]), float32.
     """
     rng = np.random.default_rng(seed)
     kind = rng.integers(10, size=size)

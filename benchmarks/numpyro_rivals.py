@@ -1,4 +1,4 @@
-"""NumPyro's RenyiELBO, jitted, for the same network. `optional`: import fails without it."""
+"""NumPyro's RenyiELBO, jitted, for the same network. ``optional``: import fails without it."""
 
 from __future__ import annotations
 

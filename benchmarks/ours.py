@@ -1,4 +1,4 @@
-"""This project's step: `svi.step` with the prior as proposal, of one network or of replicas."""
+"""This project's step: ``svi.step`` with the prior as proposal, of one network or of replicas."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ def interleave(
     patience: float = 120.0,
     around: Mapping[str, Callable[[], AbstractContextManager]] | None = None,
 ) -> Timing:
-    """Time `calls` in turn, so that the machine's moods fall on all of them alike.
+    """Time ``calls`` in turn, so that the machine's moods fall on all of them alike.
 
-    Each turn sleeps `settle` seconds (another library's threads stop spinning), makes one
-    untimed call (its data return to the caches), then times `per_round` calls.
+    Each turn sleeps ``settle`` seconds (another library's threads stop spinning), makes one
+    untimed call (its data return to the caches), then times ``per_round`` calls.
 
     Arguments:
         calls: names and what to call; a call returns when its work is done.
@@ -52,7 +52,7 @@ def interleave(
         quiet: a round is undisturbed when other processes took less than this share of
             the machine; only such a round counts, and none starts before.
         patience: seconds to spend, over all rounds, on waiting and on disturbed rounds;
-            after that any round will do, and `Timing.others` says what was kept.
+            after that any round will do, and ``Timing.others`` says what was kept.
         around: a context to enter around the turns of some of the calls.
     """
     around = around or {}
@@ -133,7 +133,7 @@ def summary(times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
 
 
 def ratio(times: Mapping[str, list[float]], name: str, to: str) -> float:
-    """Median over rounds of `name`'s time over that of `to` in the same round."""
+    """Median over rounds of ``name``'s time over that of ``to`` in the same round."""
     return statistics.median(a / b for a, b in zip(times[name], times[to], strict=True))
 
 
@@ -178,7 +178,7 @@ def _cpu() -> tuple[str, set[str]]:
 def peak_bytes() -> int:
     """The largest resident size this process has had.
 
-    Linux lets `ru_maxrss` start from the parent's size; `VmHWM` starts from zero at exec.
+    Linux lets ``ru_maxrss`` start from the parent's size; ``VmHWM`` starts from zero at exec.
     """
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -191,10 +191,10 @@ def peak_bytes() -> int:
 
 
 def peak_memory(module: str, factory: str, *args, repeat: int = 3, **kwargs) -> dict[str, int]:
-    """Peak memory of `module.factory(*args, **kwargs)()` in a fresh process.
+    """Peak memory of ``module.factory(*args, **kwargs)()`` in a fresh process.
 
-    Arguments are passed as JSON. Returns bytes: `imports` after the imports,
-    `peak` after building and calling `repeat` times.
+    Arguments are passed as JSON. Returns bytes: ``imports`` after the imports,
+    ``peak`` after building and calling ``repeat`` times.
     """
     child = (
         "import importlib, json, sys\n"
@@ -217,7 +217,7 @@ def peak_memory(module: str, factory: str, *args, repeat: int = 3, **kwargs) -> 
 
 
 def write_json(path: str | Path, results: object) -> None:
-    """Write all of `results` or leave the file as it was."""
+    """Write all of ``results`` or leave the file as it was."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")

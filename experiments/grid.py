@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from sfnn_pyro.runs.tables import check_known, read_table
+from sfnn_pyro.training import Schedule
+
 GRIDS = Path(__file__).parent / "grids"
 LADDER = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """The learning rates of the paper."""
@@ -27,7 +30,7 @@ class Run:
 
     Arguments:
         data: a name that ``load_dataset`` knows, or ``"coin"`` for Theorem 1.
-        split_by_seed: whether the seed also chooses the split of the data.
+        split_by_seed: whether the seed also determines the split of the data.
         network: ``"sfnn"``; ``"deterministic"``, ``"hybrid"`` or ``"coins"`` for the paper's
             networks A, C and D; ``"unit"`` for Theorem 1.
         hidden: widths of the hidden layers.
@@ -64,13 +67,13 @@ class Run:
     kept: int = 0
     early_epochs: int = 0
     early_particles: int = 0
-    epochs: int = 50
-    rising_epochs: float = 5.0
-    batch_size: int = 100
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    learning_rate: float = 0.1
-    seed: int = 0
+    epochs: int = Schedule.epochs
+    rising_epochs: float = Schedule.rising_epochs
+    batch_size: int = Schedule.batch_size
+    momentum: float = Schedule.momentum
+    weight_decay: float = Schedule.weight_decay
+    learning_rate: float = Schedule.learning_rate
+    seed: int = Schedule.seed
     noise: float = 0.0
     resample: bool = False
     train_size: int = 0
@@ -135,13 +138,13 @@ class Run:
 
     @property
     def cost(self) -> float:
-        """A rough number to sort by; a training with M = 1 is dearer than its arithmetic."""
+        """Rough cost for sorting; a training with M = 1 costs more than its arithmetic says."""
         sizes = {"mnist": 50, "mnist-classification": 50, "coin": 0.1, "olivetti": 1, "tfd": 4}
         count = self.train_size / 1000 or sizes.get(self.data, 1)
         return self.epochs * count * (6 + self.particles) * sum(self.hidden)
 
     def to_dict(self) -> dict[str, Any]:
-        """All values, fit for JSON."""
+        """All values, as JSON has them."""
         return {**asdict(self), "hidden": list(self.hidden)}
 
     @staticmethod
@@ -154,7 +157,7 @@ class Run:
                 ...
             sfnn_pyro.experiments.grid.GridError: unknown key 'particle'; known: data, ...
         """
-        return Run(**_typed(raw, {f.name: f.type for f in fields(Run)}))
+        return read_table(Run, raw, GridError)
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ class Grid:
 
 @dataclass
 class Selection:
-    """What the results at hand say about a row.
+    """What the available results say about a row.
 
     Arguments:
         tried: by learning rate, the validation measure of seed 0, infinite for a failed run.
@@ -327,49 +330,28 @@ def _neighbours(best: float, rates: list[float]) -> list[float]:
 
 
 def _grid(name: str, raw: dict[str, Any]) -> Grid:
-    own = {"title": str, "measure": str, "unit": str, "note": str, "figure": str}
     rows = raw.pop("row", None)
     if not isinstance(rows, list) or not rows:
         raise GridError("holds no [[row]]")
-    head = _typed({key: raw.pop(key) for key in own if key in raw}, own)
-    missing = {"title", "measure", "unit"} - set(head)
-    if missing:
-        raise GridError(f"lacks {', '.join(sorted(missing))}")
-    return Grid(name, rows=tuple(_row({**raw, **row}) for row in rows), **head)
+    head = {key: raw.pop(key) for key in _names(Grid) if key in raw}
+    tables = [_row({**raw, **row}) for row in rows]
+    grid = read_table(Grid, {**head, "name": name, "rows": tables}, GridError)
+    for row in grid.rows:
+        if row.evaluate == "more" and not row.run.more_test_particles:
+            raise GridError(f"{row.label!r}: evaluate='more' needs more_test_particles")
+    return grid
 
 
-def _row(raw: dict[str, Any]) -> Row:
-    run_types = {f.name: f.type for f in fields(Run)}
-    row_types = {f.name: f.type for f in fields(Row) if f.name != "run"}
+def _row(raw: dict[str, Any]) -> dict[str, Any]:
+    """The table of a row, with that of its run inside."""
     for name in ("learning_rate", "seed"):
         if name in raw:
             raise GridError(f"{name!r} is not set but chosen: give 'rates' and 'seeds'")
-    values = _typed(raw, {**run_types, **row_types})
-    if "label" not in values:
-        raise GridError("a [[row]] lacks its label")
-    run = Run(**{key: value for key, value in values.items() if key in run_types})
-    row = Row(run=run, **{key: value for key, value in values.items() if key in row_types})
-    if row.evaluate == "more" and not run.more_test_particles:
-        raise GridError(f"{row.label!r}: evaluate='more' needs more_test_particles")
-    return row
+    run, row = _names(Run), [name for name in _names(Row) if name != "run"]
+    check_known(raw, [*run, *row], GridError)
+    table = {name: value for name, value in raw.items() if name in row}
+    return {**table, "run": {name: value for name, value in raw.items() if name in run}}
 
 
-def _typed(raw: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a table, after checking their names and types."""
-    values = {}
-    for name, value in raw.items():
-        if name not in known:
-            raise GridError(f"unknown key {name!r}; known: {', '.join(known)}")
-        expected = known[name]
-        if expected is float and type(value) is int:
-            value = float(value)
-        if isinstance(expected, type) and type(value) is expected:
-            values[name] = value
-        elif not isinstance(expected, type) and isinstance(value, list) and value:
-            item = float if name == "rates" else int
-            if any(type(one) not in (item, int) for one in value):
-                raise GridError(f"{name}={value!r}: expected a list of {item.__name__}")
-            values[name] = tuple(item(one) for one in value)
-        else:
-            raise GridError(f"{name}={value!r}: expected {getattr(expected, '__name__', expected)}")
-    return values
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in fields(kind)]

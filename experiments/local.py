@@ -13,31 +13,31 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from sfnn_pyro.experiments.checkpointed_run import OnProgress
 from sfnn_pyro.experiments.grid import Run
-from sfnn_pyro.experiments.making import OnProgress
-from sfnn_pyro.experiments.replicas import alike, execute_alike
+from sfnn_pyro.experiments.replica_runs import alike, execute_alike
 from sfnn_pyro.experiments.runner import execute
-from sfnn_pyro.runs import RunError
+from sfnn_pyro.runs import RunError, RunInUseError
 from sfnn_pyro.system.stop_requests import Interrupted
 
 MEMORY_OF_A_RUN = 2**30
 """Bytes; a training on MNIST takes about 0.8 GiB."""
 
 _leaving = threading.Event()
-"""Set in a worker that was asked to stop: it begins no other run."""
+"""Set in a worker that was asked to stop: it begins no further run."""
 
 Made = tuple[Run, bool]
 """A run, and whether it was left to another process."""
 
 
-def fitting(cores: int = 1) -> int:
-    """How many runs this machine makes at a time: as its cores and its memory allow.
+def max_parallel_runs(cores: int = 1) -> int:
+    """How many parallel runs the cores and the memory of this machine allow.
 
     Arguments:
-        cores: threads of each run.
+        cores: number of threads of each run.
 
     Example:
-        >>> fitting(cores=10_000)
+        >>> max_parallel_runs(cores=10_000)
         1
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -47,13 +47,13 @@ def fitting(cores: int = 1) -> int:
 def together(
     runs: Sequence[Run], folder: Path, *, device: str, workers: int, cores: int
 ) -> Generator[Made]:
-    """Makes runs in processes of their own, in whatever order they end.
+    """Executes runs in separate processes, and yields them in the order in which they end.
 
     Raises:
         RunError: a process was killed; what others saved is kept.
         Interrupted: by SIGTERM, after the processes have saved.
     """
-    with joblib.parallel_config("loky", inner_max_num_threads=cores), _passing_on():
+    with joblib.parallel_config("loky", inner_max_num_threads=cores), _forwarding_stop_requests():
         parallel = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
         groups = grouped(runs, folder, device)
         calls = (joblib.delayed(in_worker)(group, folder, device, cores) for group in groups)
@@ -62,13 +62,13 @@ def together(
                 yield from made
         except TerminatedWorkerError as error:
             raise RunError(
-                "a process of the sweep was killed, perhaps for want of memory: the same command "
-                "goes on; give fewer --workers"
+                "a process of the sweep was killed, perhaps for lack of memory: the same command "
+                "resumes the sweep; give fewer --workers"
             ) from error
 
 
 def in_worker(group: Sequence[Run], folder: Path, device: str, cores: int) -> list[Made]:
-    """Makes runs in a process that does nothing else."""
+    """Executes runs in a worker process."""
     torch.set_num_threads(cores)
     try:
         if not _leaving.is_set():
@@ -79,8 +79,8 @@ def in_worker(group: Sequence[Run], folder: Path, device: str, cores: int) -> li
 
 
 @contextmanager
-def _passing_on() -> Iterator[None]:
-    """Tells the workers of a SIGTERM, which unlike Ctrl-C comes to one process alone."""
+def _forwarding_stop_requests() -> Iterator[None]:
+    """Forwards a SIGTERM to the workers; unlike Ctrl-C it reaches one process alone."""
     told = []
 
     def handler(number: int, frame: Any) -> None:
@@ -99,12 +99,12 @@ def _passing_on() -> Iterator[None]:
     if told:
         raise Interrupted(
             signal.SIGTERM,
-            "stopped by SIGTERM: the runs under way are saved and go on with the same command",
+            "stopped by SIGTERM: the runs under way are saved and resumed by the same command",
         )
 
 
 def grouped(runs: Sequence[Run], folder: Path, device: str) -> list[list[Run]]:
-    """The runs in their order, those that are best made as replicas together."""
+    """The runs in their order; those that are best trained as replicas form one group."""
     groups, left = [], list(runs)
     while left:
         groups.append(alike(left[0], left[1:], folder, device))
@@ -113,15 +113,13 @@ def grouped(runs: Sequence[Run], folder: Path, device: str) -> list[list[Run]]:
 
 
 def make(group: Sequence[Run], folder: Path, device: str, on_progress: OnProgress) -> list[Made]:
-    """Makes a run, or runs that are alike, or says that another process is making them."""
+    """Executes a run or a group of replicas; those of another process are skipped."""
     try:
         if len(group) > 1:
             execute_alike(group, folder, device=device, on_progress=on_progress)
         else:
             execute(group[0], folder, device=device, on_progress=on_progress)
-    except RunError as error:
-        if "in use" not in str(error):
-            raise
+    except RunInUseError:
         if len(group) > 1:  # one is being made, the others need not wait
             return [made for run in group for made in make([run], folder, device, on_progress)]
         return [(group[0], True)]

@@ -1,12 +1,10 @@
 """What is measured of a network, during its training and after it."""
 
-import math
 import statistics
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sfnn_pyro.bench import gradient_norm_by_constant
 from sfnn_pyro.completions import sample_completions
@@ -21,6 +19,7 @@ from sfnn_pyro.predictions import (
     squared_error,
     unit_probabilities,
 )
+from sfnn_pyro.runs import standard_error
 
 OnPart = Callable[[float], None]
 
@@ -127,7 +126,7 @@ def _measures(
     values = log_likelihood(program, part.x, part.y, guide=guide, num_particles=particles)
     found = {
         "negative_log_likelihood": -values.mean().item(),
-        "standard_error": _standard_error(values),
+        "standard_error": standard_error(values) if len(values) > 1 else 0.0,
     }
     if guide is not None or data.likelihood == "bernoulli":  # a guide has seen y
         return found
@@ -140,7 +139,3 @@ def _measures(
         "sum_of_squares": squared_error(values.double(), data.y_size).mean().item(),
         "sum_of_squares_of_mean": (part.y - mean).square().sum(-1).mean().item(),
     }
-
-
-def _standard_error(values: Tensor) -> float:
-    return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else 0.0

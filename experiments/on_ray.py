@@ -24,15 +24,16 @@ OBJECT_STORE = 100 * 2**20
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where Ray runs, and what each run asks of it.
+    """Where Ray runs, and which resources each run reserves.
 
     Arguments:
-        address: of a running cluster, ``"auto"`` for the one that this machine is part of; None
-            for a Ray of this sweep's own on this machine.
-        workers: runs at a time on a Ray of our own; as many as its cores allow unless given.
-        cores: of each run, its threads.
+        address: address of a running cluster, ``"auto"`` for the one that this machine is part of;
+            None starts Ray on this machine.
+        workers: number of parallel runs on a Ray that is started here; as many as its cores allow
+            unless given.
+        cores: number of threads of each run.
         gpus: share of a GPU of each run.
-        device: where a run computes.
+        device: device that a run computes on.
 
     Raises:
         ValueError: a value is out of range, or Ray is not installed.
@@ -51,7 +52,7 @@ class Cluster:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Connects to Ray, or starts one; nothing of it is left behind."""
+        """Connects to Ray or starts it, and disconnects or stops it at the end."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of the Ray that we start
         ray = _ray()
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
@@ -67,7 +68,7 @@ class Cluster:
             ray.shutdown()
 
     def together(self, runs: Sequence[Run], folder: Path) -> Generator[Made]:
-        """Makes runs as tasks, in whatever order they end; left early, they are saved.
+        """Makes runs as tasks, in the order in which they end; if stopped early, they are saved.
 
         A task whose process or machine is lost is made again by Ray, from its checkpoint where
         the folder is shared. Results come back to ``folder`` on this machine, shared or not.
@@ -82,7 +83,7 @@ class Cluster:
         try:
             while waiting:
                 (done,), _ = ray.wait(list(waiting), num_returns=1)
-                yield _brought(ray, done, waiting.pop(done), folder)
+                yield _store_result(ray, done, waiting.pop(done), folder)
         finally:
             for left in waiting:
                 ray.cancel(left)
@@ -91,19 +92,19 @@ class Cluster:
 
 
 def _task(run: Run, folder: Path, device: str, cores: int) -> tuple[bool, str | None]:
-    """A run on whichever machine: whether it was left, and the text of its result."""
+    """Makes a run on a machine of the cluster: whether it was skipped, and its result as text."""
     ((_, left),) = in_worker([run], folder, device, cores)
     path = result_path(folder, run)
     return left, path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def _brought(ray: ModuleType, done: Any, run: Run, folder: Path) -> Made:
+def _store_result(ray: ModuleType, done: Any, run: Run, folder: Path) -> Made:
     try:
         left, text = ray.get(done)
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
         raise RunError(
-            f"{run.name} was lost {RETRIES + 1} times, perhaps for want of memory: the same "
-            "command goes on; give more --cores, so that fewer runs share a machine"
+            f"{run.name} was lost {RETRIES + 1} times, perhaps for lack of memory: the same "
+            "command resumes the sweep; give more --cores, so that fewer runs share a machine"
         ) from error
     path = result_path(folder, run)
     if text is not None and not path.exists():  # made on a machine that does not share the folder

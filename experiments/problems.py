@@ -1,7 +1,7 @@
 """What a run trains: its data, network, proposal and estimator."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from sfnn_pyro.experiments.theorem1 import Unit, coin_dataset
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN, HybridSFNN
 from sfnn_pyro.reparam import deterministic
+from sfnn_pyro.runs.configuration import validation_particles
 from sfnn_pyro.training import Schedule, Trainer
 
 EPOCH_SEED = 7_000_003
@@ -104,31 +105,18 @@ def make_trainer(run: Run, model: Any, data: Dataset) -> Trainer:
         train_data=training_data(run, data),
         validation_data=followed(data),
         schedule=make_schedule(run),
-        validation_particles=validation_particles(run),
+        validation_particles=validation_particles(run.particles),
     )
 
 
 def make_schedule(run: Run) -> Schedule:
     """The schedule of a run."""
-    return Schedule(
-        epochs=run.epochs,
-        learning_rate=run.learning_rate,
-        batch_size=run.batch_size,
-        momentum=run.momentum,
-        weight_decay=run.weight_decay,
-        rising_epochs=run.rising_epochs,
-        seed=run.seed,
-    )
+    return Schedule(**{field.name: getattr(run, field.name) for field in fields(Schedule)})
 
 
 def followed(data: Dataset) -> Split:
     """The validation data that a training is followed on."""
     return Split(data.validation.x[:FOLLOWED], data.validation.y[:FOLLOWED])
-
-
-def validation_particles(run: Run) -> int:
-    """M of the validation after each epoch."""
-    return min(run.particles, 20)
 
 
 def make_estimator(run: Run, epoch: int = 0) -> ELBO:

@@ -6,7 +6,6 @@ minutes on one core and writes one JSON.
 
 import argparse
 import json
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from sfnn_pyro.estimators import ESTIMATORS, G5, Estimator, ReweightedWakeSleep
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.runs import machine
+from sfnn_pyro.runs import machine, standard_error
 from sfnn_pyro.system.atomic_files import write_text
 from sfnn_pyro.training import Schedule, Trainer
 
@@ -70,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
         "options": {**vars(options), "out": options.out.name},
         "schedule": asdict(schedule),
         "negative_log_likelihood_with_prior": -with_prior.mean().item(),
-        "standard_error": with_prior.std().item() / math.sqrt(len(test)),
+        "standard_error": standard_error(with_prior),
         "negative_log_likelihood_with_guide": -with_guide.mean().item(),
         "epochs": [asdict(epoch) for epoch in trainer.history],
         "training_seconds": seconds,
@@ -81,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class _WithGuide(ELBO):
-    """An estimator with a guide of its own, whatever guide it is given."""
+    """An estimator that always uses one guide, and ignores the guide it is given."""
 
     def __init__(self, estimator: ELBO, guide: Any) -> None:
         super().__init__(num_particles=estimator.num_particles)

@@ -73,11 +73,11 @@ class Line:
 
     @property
     def mean(self) -> float | None:
-        """Of the runs, if there is any."""
+        """Mean over the runs; None without any."""
         return statistics.fmean(self.values) if self.values else None
 
     def cells(self) -> tuple[str, ...]:
-        """The texts of the row; what was not run is empty."""
+        """The texts of the row's cells; a cell without runs is empty."""
         runs = str(len(self.values)) if self.values else ""
         if self.failures:
             runs += f"{' + ' if runs else ''}{self.failures} diverged"

@@ -1,4 +1,4 @@
-"""Result files: one small JSON per run, named by its configuration, written whole or not."""
+"""Result files: one small JSON file per run, named by its configuration."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from sfnn_pyro.system.atomic_files import write_text
 
 
 def result_path(folder: Path, run: Run) -> Path:
-    """Where the result of a run lies."""
+    """The path of the result file of a run."""
     return folder / "runs" / f"{run.name}.json"
 
 

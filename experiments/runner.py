@@ -1,25 +1,25 @@
-"""One run: trained, measured and written; killed at any time, it goes on where it stopped."""
+"""One run: trained, measured and written; killed at any time, it resumes from its checkpoint."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import astuple
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pyro
 
-from sfnn_pyro.checkpoints import locked
+from sfnn_pyro import __version__
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.experiments import measures
+from sfnn_pyro.experiments.checkpointed_run import TRAINED, CheckpointedRun, OnProgress
 from sfnn_pyro.experiments.grid import Run
-from sfnn_pyro.experiments.making import TRAINED, Making, OnProgress
 from sfnn_pyro.experiments.problems import (
     load_data,
     make_model,
     make_trainer,
 )
 from sfnn_pyro.experiments.results import result_path, write_result
-from sfnn_pyro.runs import machine
+from sfnn_pyro.runs import locked, machine
 from sfnn_pyro.system.atomic_files import remove_leftovers
 from sfnn_pyro.system.stop_requests import interruptible
 from sfnn_pyro.training import NonFiniteError
@@ -33,14 +33,14 @@ def execute(
     checkpoint_minutes: float = 2.0,
     on_progress: OnProgress = lambda done, note: None,
 ) -> Path:
-    """Makes a run, unless its result is there, and writes its result file.
+    """Executes a run, unless its result is there, and writes its result file.
 
-    Its checkpoint lies in ``folder/work`` until then. A training that becomes infinite has a
-    result too, which says so.
+    Its checkpoint lies in ``folder/work`` until then. The result of a training that becomes
+    infinite says so.
 
     Arguments:
         run: the configuration.
-        folder: of results.
+        folder: folder of the results.
         device: where to compute; no part of the configuration.
         checkpoint_minutes: the longest time between checkpoints.
         on_progress: called after every step with the part that is done and a note.
@@ -49,60 +49,62 @@ def execute(
         The path of the result file.
 
     Raises:
-        RunError: another process makes this run in this folder.
+        RunInUseError: another process makes this run in this folder.
         Interrupted: by a signal, after saving.
     """
     path, work = result_path(folder, run), folder / "work" / run.name
     if not path.exists():
         with interruptible() as request, locked(work):
             remove_leftovers(path)
-            making = _Making(run, folder, work / "checkpoint.pt", device, on_progress, request)
+            interval = 60 * checkpoint_minutes
+            training = _SingleRun(
+                run, folder, work / "checkpoint.pt", device, on_progress, request, interval
+            )
             # Networks of this process share parameter names, but must not share a store.
-            with pyro.get_param_store().scope():
-                making.make(checkpoint_minutes * 60)
+            with pyro.get_param_store().scope(), suppress(NonFiniteError):
+                training.run()
         shutil.rmtree(work, ignore_errors=True)
     return path
 
 
-class _Making(Making):
-    """A run under way."""
+class _SingleRun(CheckpointedRun):
+    """A run under way; a training that becomes infinite has a result that says so."""
 
     kind = "experiment 1"
-    going_on = "is saved and goes on"
     probes: dict[str, Any]
 
-    def make(self, interval: float) -> None:
-        try:
-            super().make(interval)
-        except NonFiniteError as error:
-            self._write({"failure": str(error)})
-
-    def _begin(self, saved: dict[str, Any]) -> None:
-        self.data: Dataset = load_data(self.run, self.device)
-        self.model = make_model(self.run, self.data, self.device)
-        self.trainer = make_trainer(self.run, self.model, self.data)
+    def build(self, saved: dict[str, Any]) -> None:
+        self.data: Dataset = load_data(self.run_config, self.device)
+        self.model = make_model(self.run_config, self.data, self.device)
+        self.trainer = make_trainer(self.run_config, self.model, self.data)
         self.probes = {}
 
-    def _probe(self, epoch: int) -> None:
+    def fail(self, error: NonFiniteError) -> None:
+        self._write({"failure": str(error)})
+
+    def resume_hint(self) -> str:
+        return f"{self.run_config.name} is saved and will be resumed"
+
+    def probe(self, epoch: int) -> None:
         self.probes[str(epoch)] = {
-            **measures.randomness(self.run, self.model, self.data),
-            **measures.gradient_norms(self.run, self.model, self.data, epoch),
+            **measures.randomness(self.run_config, self.model, self.data),
+            **measures.gradient_norms(self.run_config, self.model, self.data, epoch),
         }
 
-    def _finish(self) -> None:
+    def measure(self) -> None:
         def on_part(done: float) -> None:
             self.on_progress(TRAINED + (1 - TRAINED) * done, "measured")
             self.request.check()
 
-        guide = None if self.run.proposal == "prior" else self.trainer.guide
-        found = measures.evaluations(self.run, self.model, self.data, on_part, guide)
-        pictures = measures.figures(self.run, self.model, self.data)
+        guide = None if self.run_config.proposal == "prior" else self.trainer.guide
+        found = measures.evaluations(self.run_config, self.model, self.data, on_part, guide)
+        pictures = measures.figures(self.run_config, self.model, self.data)
         self._write({"evaluations": found, **pictures})
 
     def _write(self, result: dict[str, Any]) -> None:
-        write_made(
+        write_run(
             self.folder,
-            self.run,
+            self.run_config,
             result,
             history=[list(astuple(epoch)) for epoch in self.trainer.history],
             probes=self.probes,
@@ -112,7 +114,7 @@ class _Making(Making):
         )
 
 
-def write_made(
+def write_run(
     folder: Path,
     run: Run,
     result: dict[str, Any],
@@ -123,7 +125,7 @@ def write_made(
     seconds: float,
     device: str,
 ) -> None:
-    """Writes a run's result with all that it was made by."""
+    """Writes the result of a run and how it was obtained."""
     result = {
         **result,
         "history": {
@@ -134,7 +136,7 @@ def write_made(
         "provenance": dict(data.provenance),
         "seconds": round(seconds, 1),
         "device": device,
-        "machine": {**machine(), "sfnn_pyro": _version()},
+        "machine": {**machine(), "sfnn_pyro": __version__},
     }
     write_result(folder, run, result)
 
@@ -142,10 +144,3 @@ def write_made(
 def _finite(value: float) -> float | None:
     """Rounded for a small file; None where JSON has no number."""
     return None if value != value or abs(value) == float("inf") else round(value, 5)
-
-
-def _version() -> str:
-    try:
-        return version("sfnn_pyro")
-    except PackageNotFoundError:
-        return "not installed"

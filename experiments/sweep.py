@@ -1,4 +1,4 @@
-"""A sweep over grids: plans from the result files at hand, runs, and plans again."""
+"""A sweep over grids: plans from the available result files, runs, and plans again."""
 
 from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
@@ -23,20 +23,20 @@ def sweep(
     cluster: Cluster | None = None,
     console: Console | None = None,
 ) -> None:
-    """Makes every run of the grids that has no result in the folder yet.
+    """Executes every run of the grids that has no result in the folder yet.
 
     May be killed and called again, on several machines too: copying their ``runs`` folders
     together merges them. Learning rates are chosen from the results, so that which runs are
     needed is planned again after each round.
 
     Arguments:
-        grids: what to run.
-        folder: of results.
-        workers: processes; one makes its runs itself, on all cores.
-        cores: threads of each run, then in a process of its own; 1 of several workers unless
-            given.
-        device: where to compute.
-        cluster: makes the runs on Ray instead; workers, cores and device are then the cluster's.
+        grids: the grids to run.
+        folder: folder of the results.
+        workers: number of processes; a single one executes its runs itself, on all cores.
+        cores: number of threads of each run, which is then a process of its own; 1 for several
+            workers unless given.
+        device: device to compute on.
+        cluster: executes the runs on Ray instead; workers, cores and device are then the cluster's.
         console: where the progress of the whole sweep is shown.
 
     Raises:

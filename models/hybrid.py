@@ -1,21 +1,19 @@
 """The hybrid networks C and D: deterministic units around a few binary stochastic ones."""
 
 import itertools
-import math
 from collections.abc import Sequence
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
-from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 from torch.nn.functional import linear
 
-from sfnn_pyro.models.sfnn import OUTPUT, SFNN
+from sfnn_pyro.models.signature import OUTPUT, Signature, linear_layer
 
 
-class HybridSFNN(SFNN):
+class HybridSFNN(PyroModule):
     r"""A feedforward network of deterministic units with a few binary stochastic ones per layer.
 
     .. math::
@@ -68,7 +66,11 @@ class HybridSFNN(SFNN):
         data_size: int | None = None,
         name: str = "",
     ) -> None:
-        super().__init__(sizes, likelihood, data_size=data_size, name=name)
+        super().__init__(name)
+        self.sizes = [int(size) for size in sizes]
+        self.likelihood = likelihood
+        self.data_size = data_size
+        self.signature = Signature(self.sizes, likelihood, data_size)
         n_in, *hidden, n_out = self.sizes
         if not 1 <= stochastic < min(hidden):
             raise ValueError(
@@ -79,14 +81,14 @@ class HybridSFNN(SFNN):
         widths = [n_in, *(width - stochastic for width in hidden)]
         pairs = list(itertools.pairwise(widths))
         self.layers = PyroModule[torch.nn.ModuleList](
-            [_layer(below, own, below + stochastic) for below, own in pairs]
-            + [_layer(widths[-1], n_out, widths[-1])]
+            [linear_layer(below, own, below + stochastic) for below, own in pairs]
+            + [linear_layer(widths[-1], n_out, widths[-1])]
         )
         self.beside = PyroModule[torch.nn.ModuleList](
-            [_layer(stochastic, own, below + stochastic, bias=False) for below, own in pairs]
+            [linear_layer(stochastic, own, below + stochastic, bias=False) for below, own in pairs]
         )
         self.gates = PyroModule[torch.nn.ModuleList](
-            [_layer(below, stochastic, below) for below in widths[:-1]] if learned else []
+            [linear_layer(below, stochastic, below) for below in widths[:-1]] if learned else []
         )
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -99,12 +101,13 @@ class HybridSFNN(SFNN):
         Returns:
             y, given or sampled; under a particle plate with a leading dimension of M.
         """
-        self._check(x, y)
+        # The parameter is looked at without making it a site.
+        self.signature.check(x, y, self.layers[-1]._parameters["bias"])
         # Parameters are Pyro sites too, and not the data's: they are met outside its plate.
         *layers, output = [(layer.weight, layer.bias) for layer in self.layers]
         beside = [layer.weight for layer in self.beside]
         gates = [(gate.weight, gate.bias) for gate in self.gates]
-        with self._data_plate(x.shape[0]):
+        with self.signature.plate(x.shape[0]):
             d = x
             for number, (weight, bias) in enumerate(layers):
                 if self.learned:
@@ -115,16 +118,4 @@ class HybridSFNN(SFNN):
                 h = pyro.sample(f"h{number + 1}", fn)
                 # The first layer's d is shared by all particles: it is multiplied once.
                 d = torch.sigmoid(linear(d, weight, bias) + linear(h, beside[number]))
-            return pyro.sample("y", self._output(linear(d, *output)), obs=y, infer=OUTPUT)
-
-
-def _layer(n_in: int, n_out: int, fan_in: int, bias: bool = True) -> torch.nn.Module:
-    """A part of a layer with ``fan_in`` inputs in all, initialised as in ``SFNN``."""
-    layer = torch.nn.Linear(max(n_in, 1), n_out, bias=bias)
-    layer.in_features = n_in
-    bound = math.sqrt(3 / max(fan_in, 1))
-    layer.weight = torch.nn.Parameter(torch.empty(n_out, n_in).uniform_(-bound, bound))
-    if bias:
-        torch.nn.init.zeros_(layer.bias)
-    to_pyro_module_(layer)
-    return layer
+            return pyro.sample("y", self.signature.output(linear(d, *output)), obs=y, infer=OUTPUT)

@@ -8,7 +8,8 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from sfnn_pyro.models.sfnn import OUTPUT, SFNN
+from sfnn_pyro.models.sfnn import SFNN
+from sfnn_pyro.models.signature import OUTPUT, Signature
 
 
 class ReplicatedSFNN(PyroModule):
@@ -39,6 +40,7 @@ class ReplicatedSFNN(PyroModule):
         if len(kinds) != 1:
             raise ValueError(f"replicas need one shape and likelihood and got {sorted(kinds)}")
         self.sizes, self.likelihood = networks[0].sizes, networks[0].likelihood
+        self.signature = Signature(self.sizes, self.likelihood)
         self.replicas = len(networks)
         layers = zip(*(network.layers for network in networks), strict=True)
         for number, same in enumerate(layers, 1):
@@ -75,14 +77,12 @@ class ReplicatedSFNN(PyroModule):
             for number in range(1, len(self.sizes))
         ]
         replicas = pyro.plate("replicas", self.replicas, dim=-2)
-        with replicas, pyro.plate("data", x.shape[-2], dim=-1):
+        with replicas, self.signature.plate(x.shape[-2]):
             h = x
             for number, (weight, bias) in enumerate(hidden, 1):
                 fn = dist.Bernoulli(logits=_linear(h, weight, bias), validate_args=False)
                 h = pyro.sample(f"h{number}", fn.to_event(1))
-            return pyro.sample("y", self._output(_linear(h, *output)), obs=y, infer=OUTPUT)
-
-    _output = SFNN._output
+            return pyro.sample("y", self.signature.output(_linear(h, *output)), obs=y, infer=OUTPUT)
 
 
 def _linear(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

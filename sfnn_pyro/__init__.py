@@ -1,3 +1,52 @@
-"""Stochastic feedforward neural networks and multi-sample objectives, in Pyro."""
+"""Stochastic feedforward neural networks and multi-sample objectives, in Pyro.
+
+The names that most programs need are here; everything else lies in its package.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sfnn_pyro.data import load_dataset
+    from sfnn_pyro.estimators import G1, G2, G3, G4, G5
+    from sfnn_pyro.evaluation import log_likelihood
+    from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
+    from sfnn_pyro.models import SFNN
+    from sfnn_pyro.training import Schedule, Trainer
 
 __version__ = "0.1.0"
+
+_PACKAGES = {
+    "data": ("load_dataset",),
+    "estimators": ("G1", "G2", "G3", "G4", "G5"),
+    "evaluation": ("log_likelihood",),
+    "guides": ("MixtureProposal", "PriorProposal", "RecognitionNetwork"),
+    "models": ("SFNN",),
+    "training": ("Schedule", "Trainer"),
+}
+
+__all__ = [
+    "G1",
+    "G2",
+    "G3",
+    "G4",
+    "G5",
+    "SFNN",
+    "MixtureProposal",
+    "PriorProposal",
+    "RecognitionNetwork",
+    "Schedule",
+    "Trainer",
+    "__version__",
+    "load_dataset",
+    "log_likelihood",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name when it is first asked for, so that the package itself imports at once."""
+    from importlib import import_module
+
+    for package, names in _PACKAGES.items():
+        if name in names:
+            return getattr(import_module(f"sfnn_pyro.{package}"), name)
+    raise AttributeError(f"module 'sfnn_pyro' has no attribute {name!r}")

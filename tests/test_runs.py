@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfnn_pyro.checkpoints import train_run
-from sfnn_pyro.runs import RunConfig, RunError, load_model, read_config
+from sfnn_pyro.runs import RunConfig, RunError, load_model, read_config, train_run
 from sfnn_pyro.system.sealed_files import SealError, read_sealed, write_sealed
 from sfnn_pyro.training import NonFiniteError, Schedule
 from tests.data.helpers import memory_below, untimed
@@ -164,7 +163,7 @@ def test_a_step_that_is_not_finite_leaves_a_checkpoint_and_a_report(tmp_path, mo
 def test_checkpoints_come_at_the_interval(tmp_path, monkeypatch):
     """Every two seconds of a clock that every step moves by one."""
     clock, seen = [0.0], []
-    monkeypatch.setattr("sfnn_pyro.checkpoints.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("sfnn_pyro.runs.checkpointed.time.monotonic", lambda: clock[0])
 
     def on_step(trainer, mean):
         clock[0] += 1.0

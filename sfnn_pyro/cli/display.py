@@ -1,6 +1,5 @@
 """What several commands show or ask for: progress bars, values with their error, arguments."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
+
+from sfnn_pyro.runs import standard_error
 
 console = Console()
 
@@ -28,11 +29,6 @@ def progress_bar(note: str, *, disable: bool = False) -> Progress:
         console=console,
         disable=disable,
     )
-
-
-def standard_error(values: Tensor) -> float:
-    """Standard error of the mean; NaN for a single value."""
-    return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
 
 
 def with_error(values: Tensor) -> str:

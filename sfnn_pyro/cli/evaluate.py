@@ -7,11 +7,11 @@ import torch
 import typer
 from torch import Tensor
 
-from sfnn_pyro.cli.display import RunFolder, progress_bar, standard_error, with_error
+from sfnn_pyro.cli.display import RunFolder, progress_bar, with_error
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.runs import RunConfig, load_model, machine
+from sfnn_pyro.runs import RunConfig, load_model, machine, standard_error
 from sfnn_pyro.system.atomic_files import write_text
 
 

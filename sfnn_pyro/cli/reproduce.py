@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sfnn_pyro.experiments.catalogue import EXPERIMENTS, choose
 from sfnn_pyro.experiments.grid import plan
-from sfnn_pyro.experiments.local import fitting
+from sfnn_pyro.experiments.local import max_parallel_runs
 from sfnn_pyro.experiments.on_ray import Cluster
 from sfnn_pyro.experiments.report import has_results, write_report
 from sfnn_pyro.experiments.results import read_results
@@ -81,7 +81,7 @@ def reproduce(
         keep_pages()
         cluster = _cluster(engine, address, workers, cores, gpus, device)
         if workers is None:  # on a GPU many runs are replicas of one process
-            workers = fitting(cores or 1) if device == "cpu" else 1
+            workers = max_parallel_runs(cores or 1) if device == "cpu" else 1
         sweep(
             grids,
             out,

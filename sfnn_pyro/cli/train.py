@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from sfnn_pyro.checkpoints import train_run
 from sfnn_pyro.cli.display import progress_bar
 from sfnn_pyro.data import DATASET_NAMES, Dataset
 from sfnn_pyro.distributed import SPLITS, ProcessGroup, joined, launched, own_device
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.runs import NETWORKS, RunConfig, RunError, read_config
+from sfnn_pyro.runs import NETWORKS, RunConfig, RunError, read_config, train_run
 from sfnn_pyro.training import Schedule, Trainer
 
 
@@ -27,28 +26,34 @@ def train(
     ] = None,
     data: Annotated[
         str, typer.Option(help=f"Data set to train on, one of {', '.join(DATASET_NAMES)}.")
-    ] = "digits",
+    ] = RunConfig.data,
     network: Annotated[
         str, typer.Option(help=f"Kind of network, one of {', '.join(NETWORKS)}.")
-    ] = "sfnn",
+    ] = RunConfig.network,
     hidden: Annotated[
         str, typer.Option(help="Widths of the hidden layers, separated by commas.")
-    ] = "200,200",
+    ] = ",".join(map(str, RunConfig.hidden)),
     estimator: Annotated[
         str, typer.Option(help=f"Gradient estimator, one of {', '.join(ESTIMATORS)}.")
-    ] = "g3",
+    ] = RunConfig.estimator,
     particles: Annotated[
         int, typer.Option(help="Number of particles M that the estimator draws per datapoint.")
-    ] = 20,
-    epochs: Annotated[int, typer.Option(help="Number of passes over the training data.")] = 50,
+    ] = RunConfig.particles,
+    epochs: Annotated[
+        int, typer.Option(help="Number of passes over the training data.")
+    ] = Schedule.epochs,
     learning_rate: Annotated[
         float, typer.Option(help="Highest learning rate of the schedule.")
-    ] = 0.1,
-    batch_size: Annotated[int, typer.Option(help="Number of datapoints in a minibatch.")] = 100,
-    momentum: Annotated[float, typer.Option(help="Momentum of stochastic gradient descent.")] = 0.9,
+    ] = Schedule.learning_rate,
+    batch_size: Annotated[
+        int, typer.Option(help="Number of datapoints in a minibatch.")
+    ] = Schedule.batch_size,
+    momentum: Annotated[
+        float, typer.Option(help="Momentum of stochastic gradient descent.")
+    ] = Schedule.momentum,
     seed: Annotated[
         int, typer.Option(help="Seed of the weights, the order of the data and the particles.")
-    ] = 0,
+    ] = Schedule.seed,
     checkpoint_minutes: Annotated[
         float,
         typer.Option(
@@ -68,7 +73,7 @@ def train(
     command, started again, resumes the run.
     """
     if (out is None) == (resume is None):
-        raise ValueError("give --out for a new run, or --resume to go on with one")
+        raise ValueError("give --out for a new run, or --resume to resume one")
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
     if resume is not None:
@@ -130,7 +135,7 @@ def train_with_progress(
 
 
 def _refuse_others(context: typer.Context, allowed: set[str]) -> None:
-    """Refuses options that would have no effect beside the others."""
+    """Refuses options that would have no effect together with ``--resume``."""
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in allowed and source is not None and source.name == "COMMANDLINE":

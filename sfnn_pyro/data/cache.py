@@ -9,14 +9,14 @@ from pathlib import Path
 import pooch
 
 from sfnn_pyro.data.errors import DataError
-from sfnn_pyro.data.files import read_bytes, sha256
+from sfnn_pyro.data.reading import read_bytes, sha256
 from sfnn_pyro.data.sources import Source, SourceFile
 
 VARIABLE = "SFNN_DATA"
 
 
 def data_folders(root: Path | str | None = None) -> list[Path]:
-    """The folders that are searched, in order: `root` alone, else `SFNN_DATA` and the cache."""
+    """The folders that are searched, in order: ``root`` alone, else ``SFNN_DATA`` and the cache."""
     if root is not None:
         return [Path(root)]
     folders = [Path(pooch.os_cache("sfnn_pyro"))]
@@ -28,8 +28,11 @@ def data_folders(root: Path | str | None = None) -> list[Path]:
 def find(source: Source, file: SourceFile, root: Path | str | None = None) -> Path:
     """The path of one file of a source, compressed or not; nothing is downloaded.
 
-    Each folder of `data_folders(root)` is searched, its subfolder named after the data set
-    first. Raises `DataError`, which says how to get the file, when it is in none.
+    Each folder of ``data_folders(root)`` is searched, its subfolder named after the data set
+    first.
+
+    Raises:
+        DataError: the file is in none of them; the message says how to get it.
     """
     folders = data_folders(root)
     for folder in folders:
@@ -43,7 +46,7 @@ def find(source: Source, file: SourceFile, root: Path | str | None = None) -> Pa
 def read_source(
     source: Source, file: SourceFile, root: Path | str | None = None
 ) -> tuple[Path, bytes]:
-    """Where one file of a source is, and its decompressed contents; their checksum is right."""
+    """The path of one file of a source and its decompressed contents, whose checksum is right."""
     path = find(source, file, root)
     contents = read_bytes(path, limit=file.limit)
     if file.sha256 and sha256(contents) != file.sha256:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sfnn_pyro.data.files import sha256
 from sfnn_pyro.data.images import binarise, centred, halves
+from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.splits import Dataset, Split, assemble, partition, seeded
 
 SIZES = (1197, 300, 300)
@@ -17,11 +17,11 @@ def load_digits_completion(binarisation_seed: int = 0, split_seed: int = 0) -> D
     """Complete the lower half of an 8 x 8 digit from its upper half.
 
     Grey values 0 to 16 are divided by 16 and every pixel is sampled once with the quotient as
-    its expectation, as the paper does with MNIST. The rows are shuffled by `split_seed` into
+    its expectation, as the paper does with MNIST. The rows are shuffled by ``split_seed`` into
     1,197 training, 300 validation and 300 test digits.
 
     Returns:
-        a data set with `x` and `y` of shape `(N, 32)`, drawn as 4 x 8.
+        a data set with ``x`` and ``y`` of shape ``(N, 32)``, drawn as 4 x 8.
 
     Example:
         >>> load_digits_completion().test.x.shape
@@ -39,10 +39,10 @@ def load_digits_classification(split_seed: int = 0) -> Dataset:
     """Name the digit in an 8 x 8 image: ten classes.
 
     Grey values are scaled to [0, 1] less the mean of each pixel over the training images; the
-    split is that of `load_digits_completion`.
+    split is that of ``load_digits_completion``.
 
     Returns:
-        a data set with `x` of shape `(N, 64)` and `y` of shape `(N,)`.
+        a data set with ``x`` of shape ``(N, 64)`` and ``y`` of shape ``(N,)``.
 
     Example:
         >>> load_digits_classification().y_size

@@ -14,12 +14,12 @@ def expressions(images: Tensor, person: Tensor) -> Split:
     """The task of section 3: from the mean of a person's images, predict each of them.
 
     Arguments:
-        images: `(N, rows, columns)`, float32.
-        person: `(N,)`, who is on each.
+        images: ``(N, rows, columns)``, float32.
+        person: ``(N,)``, who is on each.
 
     Returns:
-        a split with `x` and `y` of shape `(N, rows * columns)`; `x` has one distinct row per
-        person.
+        a split with ``x`` and ``y`` of shape ``(N, rows * columns)``; ``x`` has one distinct row
+        per person.
 
     Example:
         >>> images = torch.tensor([1.0, 3.0, 5.0]).reshape(3, 1, 1)
@@ -41,12 +41,12 @@ def by_person(
     split_seed: int,
     provenance: dict[str, str | int],
 ) -> Dataset:
-    """A data set whose training, validation and test people are `sizes` different ones.
+    """A data set whose training, validation and test people are ``sizes`` different ones.
 
     Arguments:
         name: of the data set.
-        images: `(N, 48, 48)`, float32 in [0, 1].
-        person: `(N,)`, who is on each.
+        images: ``(N, 48, 48)``, float32 in [0, 1].
+        person: ``(N,)``, who is on each.
         sizes: number of people in each split.
         split_seed: of the choice of people.
         provenance: to which the seed and each split's people are added.

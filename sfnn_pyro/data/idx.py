@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.data.errors import DataError
-from sfnn_pyro.data.files import read_bytes
+from sfnn_pyro.data.reading import read_bytes
 
 LIMIT = 2**30
 DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -32,8 +32,9 @@ def read_idx(path: Path | str, *, limit: int = LIMIT) -> Tensor:
     Returns:
         a tensor of the header's dtype and shape.
 
-    Raises `DataError` for a file that cannot be read, is no IDX file, ends too early or too
-    late, holds NaN or infinity, or is larger than `limit`.
+    Raises:
+        DataError: the file cannot be read, is no IDX file, ends too early or too late, holds
+            NaN or infinity, or is larger than ``limit``.
 
     Example:
         >>> import tempfile
@@ -47,7 +48,7 @@ def read_idx(path: Path | str, *, limit: int = LIMIT) -> Tensor:
 
 
 def parse_idx(contents: bytes, name: str) -> Tensor:
-    """The tensor in the decompressed contents of an IDX file; `name` is for the errors."""
+    """The tensor in the decompressed contents of an IDX file; ``name`` is for the errors."""
     dtype, shape = _header(contents, name)
     start = 4 + 4 * len(shape)
     if 0 in shape:

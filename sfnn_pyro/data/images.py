@@ -1,4 +1,4 @@
-"""What is done to images: sampling to black and white, halving, centring, reducing."""
+"""Operations on images: sampling to black and white, halving, centring, reducing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from sfnn_pyro.data.splits import Split
 def binarise(grey: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Sample every pixel once, as 0 or 1, with its grey value as expectation.
 
-    Uniform numbers are compared with the grey values, rather than `torch.bernoulli` called,
+    Uniform numbers are compared with the grey values, rather than ``torch.bernoulli`` called,
     so that one seed gives one result on every build of PyTorch for CPU. Call it once per
-    epoch on `mnist_grey()` to train on fresh samples.
+    epoch on ``mnist_grey()`` to train on fresh samples.
 
     Arguments:
         grey: any shape; uint8 (0 to 255), or floats that are probabilities already.
-        generator: source of the randomness, on the device of `grey`.
+        generator: source of the randomness, on the device of ``grey``.
 
     Returns:
         float32 zeros and ones of the same shape.
 
-    Raises `DataError` for another dtype and for a probability outside [0, 1].
+    Raises:
+        DataError: the dtype is another, or a probability lies outside [0, 1].
 
     Example:
         >>> binarise(torch.tensor([0, 255, 0], dtype=torch.uint8))
@@ -51,11 +52,11 @@ def halves(images: Tensor) -> Split:
     """The completion task: upper half of every image as input, lower half as target.
 
     Arguments:
-        images: `(N, rows, columns)`, an even number of rows.
+        images: ``(N, rows, columns)``, an even number of rows.
 
     Returns:
-        a split with `x` and `y` of shape `(N, rows * columns / 2)`; `torch.cat([x, y], 1)` is
-        the images again, flattened.
+        a split with ``x`` and ``y`` of shape ``(N, rows * columns / 2)``; ``torch.cat([x, y], 1)``
+        is the images again, flattened.
 
     Example:
         >>> halves(torch.arange(4.0).reshape(1, 2, 2)).y
@@ -79,8 +80,8 @@ def reduced(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize images with PyTorch's anti-aliased bilinear filter, which keeps to their range.
 
     Arguments:
-        images: `(N, rows, columns)`, float.
-        size: `(rows, columns)` wanted.
+        images: ``(N, rows, columns)``, float.
+        size: ``(rows, columns)`` wanted.
 
     Example:
         >>> reduced(torch.ones(2, 64, 64), (48, 48)).shape

@@ -35,14 +35,15 @@ def load_dataset(
     """Load a data set by name, from files that are already on this machine.
 
     Arguments:
-        name: one of `DATASET_NAMES`.
-        binarisation_seed: of the sampling of grey pixels to 0 and 1; used by `"digits"` and
-            `"mnist"`.
+        name: one of ``DATASET_NAMES``.
+        binarisation_seed: of the sampling of grey pixels to 0 and 1; used by ``"digits"`` and
+            ``"mnist"``.
         split_seed: of the choice of test and validation data; MNIST's is fixed.
-        root: the folder to look in, instead of `SFNN_DATA` and the user's cache.
+        root: the folder to look in, instead of ``SFNN_DATA`` and the user's cache.
 
-    Raises `DataError` for an unknown name, a bad seed, and a file that is missing or damaged;
-    nothing is ever downloaded (see `download`).
+    Raises:
+        DataError: the name is unknown, a seed is out of range, or a file is missing or damaged;
+            nothing is ever downloaded (see ``download``).
 
     Example:
         >>> digits = load_dataset("digits", binarisation_seed=1)

@@ -1,6 +1,6 @@
 """Reader of numeric arrays in MATLAB's MAT-files, versions 5 to 7.
 
-`scipy.io.loadmat` is not used on files from elsewhere: it trusts the sizes that a file
+``scipy.io.loadmat`` is not used on files from elsewhere: it trusts the sizes that a file
 states, and deeply nested cells overflow its stack. Here every size is checked against the
 bytes there are, nothing is followed downwards, and variables not asked for stay compressed.
 """
@@ -70,8 +70,9 @@ def parse_mat(
         an array per name, of MATLAB's shape and of the dtype in which the file stores it
         (which, to save space, may be narrower than the variable's class).
 
-    Raises `DataError` when the contents are damaged or of another version, and when a variable
-    is missing, no real numeric array, or too large.
+    Raises:
+        DataError: the contents are damaged or of another version, or a variable is missing, no
+            real numeric array, or too large.
     """
     try:
         order = _byte_order(contents)

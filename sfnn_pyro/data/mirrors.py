@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from sfnn_pyro.data.cache import data_folders
 from sfnn_pyro.data.errors import DataError
-from sfnn_pyro.data.files import read_bytes, sha256
+from sfnn_pyro.data.reading import read_bytes, sha256
 from sfnn_pyro.data.sources import Source, SourceFile, source_of
 
 TIMEOUT = 30.0
@@ -38,16 +38,17 @@ def download(
     that an interruption leaves nothing behind that looks like the file.
 
     Arguments:
-        name: `"mnist"` or `"olivetti"`.
-        root: the folder to write to; the default is `SFNN_DATA`, else the user's cache.
+        name: ``"mnist"`` or ``"olivetti"``.
+        root: the folder to write to; the default is ``SFNN_DATA``, else the user's cache.
         mirrors: addresses of web folders to use instead of the known ones.
         progress: whether to show a progress bar, on standard error, if that is a terminal.
 
     Returns:
-        the folder of the files, `root / name`.
+        the folder of the files, ``root / name``.
 
-    Raises `DataError` when there is nothing to download by that name, the folder cannot be
-    written to, or no mirror has a file; the last states every mirror's reason.
+    Raises:
+        DataError: there is nothing to download by that name, the folder cannot be written
+            to, or no mirror has a file; the last states every mirror's reason.
 
     Example:
         >>> download("digits")
@@ -95,7 +96,7 @@ def _from_any(
 
 
 class _Refused(Exception):
-    """Why a mirror's file could not be had."""
+    """Why a file could not be downloaded from a mirror."""
 
 
 def _fetch(url: str, partial: Path, file: SourceFile, bars: Progress) -> None:
@@ -118,7 +119,7 @@ def _fetch(url: str, partial: Path, file: SourceFile, bars: Progress) -> None:
 
 
 def _brief(error: Exception) -> str:
-    """The heart of a network error, without the pools and addresses wrapped around it."""
+    """The cause of a network error, without the pools and addresses around it."""
     wrapped = error.args[0] if error.args else None
     text = " ".join(str(getattr(wrapped, "reason", error)).split())
     return text.rpartition("): ")[2].partition(" for url: ")[0]
@@ -135,7 +136,7 @@ def _check(partial: Path, file: SourceFile) -> None:
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[Path]:
-    """A name beside `target`, on the same disk, at which nothing is left afterwards."""
+    """A name beside ``target``, on the same disk, at which nothing is left afterwards."""
     partial = target.with_name(f".{target.name}~{secrets.token_hex(4)}")
     try:
         yield partial
@@ -155,7 +156,7 @@ def _errors_about(folder: Path) -> Iterator[None]:
 
 
 class _Capped:
-    """A file that refuses to grow beyond what the mirror may reasonably send."""
+    """A file that raises an error when a mirror sends more than was expected."""
 
     def __init__(self, stream: BinaryIO, limit: int) -> None:
         self._stream = stream

@@ -13,7 +13,7 @@ from sfnn_pyro.data.images import binarise, centred, halves
 from sfnn_pyro.data.sources import MNIST
 from sfnn_pyro.data.splits import Dataset, Split, assemble, seeded
 
-# Positions in `MNIST.files`.
+# Positions in ``MNIST.files``.
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = range(4)
 VALIDATION = 10_000
 
@@ -22,10 +22,11 @@ def mnist_grey(root: Path | str | None = None) -> dict[str, Tensor]:
     """MNIST's grey images, for an experiment that samples them anew in every epoch.
 
     Returns:
-        `{"train": (50000, 28, 28), "validation": (10000, 28, 28), "test": (10000, 28, 28)}`,
+        ``{"train": (50000, 28, 28), "validation": (10000, 28, 28), "test": (10000, 28, 28)}``,
         uint8; the validation images are the last 10,000 of the training file.
 
-    Raises `DataError` when a file is missing or is not the standard one.
+    Raises:
+        DataError: a file is missing or is not the standard one.
     """
     train, validation = _cut(_read(IMAGES, root))
     return {"train": train, "validation": validation, "test": _read(TEST_IMAGES, root)}
@@ -35,13 +36,14 @@ def load_mnist_completion(binarisation_seed: int = 0, root: Path | str | None = 
     """Complete the lower half of an MNIST digit from its upper half: section 3 of the paper.
 
     Every pixel is sampled once with its grey value as expectation, first those of the training
-    file, then those of the test file, by one generator seeded with `binarisation_seed`.
+    file, then those of the test file, by one generator seeded with ``binarisation_seed``.
 
     Returns:
-        a data set with `x` and `y` of shape `(N, 392)`, drawn as 14 x 28; 50,000 training,
+        a data set with ``x`` and ``y`` of shape ``(N, 392)``, drawn as 14 x 28; 50,000 training,
         10,000 validation and 10,000 test digits.
 
-    Raises `DataError` when a file is missing or is not the standard one.
+    Raises:
+        DataError: a file is missing or is not the standard one.
     """
     generator = seeded("binarisation_seed", binarisation_seed)
     train, validation = _cut(binarise(_read(IMAGES, root), generator))
@@ -58,9 +60,10 @@ def load_mnist_classification(root: Path | str | None = None) -> Dataset:
     the noise that the paper adds in every epoch is the experiment's to add.
 
     Returns:
-        a data set with `x` of shape `(N, 784)` and `y` of shape `(N,)`.
+        a data set with ``x`` of shape ``(N, 784)`` and ``y`` of shape ``(N,)``.
 
-    Raises `DataError` when a file is missing or is not the standard one.
+    Raises:
+        DataError: a file is missing or is not the standard one.
     """
     grey = mnist_grey(root)
     labels = [*_cut(_read(LABELS, root)), _read(TEST_LABELS, root)]

@@ -10,9 +10,9 @@ from torch import Tensor
 from sfnn_pyro.data.cache import read_source
 from sfnn_pyro.data.errors import DataError
 from sfnn_pyro.data.faces import SHAPE, by_person
-from sfnn_pyro.data.files import sha256
 from sfnn_pyro.data.images import reduced
 from sfnn_pyro.data.mat import parse_mat
+from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.sources import OLIVETTI
 from sfnn_pyro.data.splits import Dataset
 
@@ -28,15 +28,16 @@ def load_olivetti(split_seed: int = 0, root: Path | str | None = None) -> Datase
     public: the task is the same, the numbers are not comparable. The 64 x 64 images are
     reduced to 48 x 48 by PyTorch's anti-aliased bilinear filter and scaled to [0, 1]. Of the
     forty people 26 are for training, 4 for validation and 10 for test, chosen by
-    `split_seed`.
+    ``split_seed``.
 
     Credit: AT&T Laboratories Cambridge; this version is Sam Roweis's.
 
     Returns:
-        a data set with `x` and `y` of shape `(N, 2304)`, drawn as 48 x 48; 260 training, 40
+        a data set with ``x`` and ``y`` of shape ``(N, 2304)``, drawn as 48 x 48; 260 training, 40
         validation and 100 test images.
 
-    Raises `DataError` when the file is missing or is not the standard one.
+    Raises:
+        DataError: the file is missing or is not the standard one.
     """
     path, contents = read_source(OLIVETTI, OLIVETTI.files[0], root)
     images = _images(contents, str(path))

@@ -12,7 +12,7 @@ class SourceFile:
     """One file of a source.
 
     Arguments:
-        name: its name, without the `.gz` of a compressed copy.
+        name: its name, without the ``.gz`` of a compressed copy.
         sha256: checksum of its decompressed contents; empty where every owner's copy is good.
         limit: the largest number of decompressed bytes it may have.
     """
@@ -102,7 +102,7 @@ SOURCES = {source.name: source for source in (MNIST, OLIVETTI, TFD)}
 
 
 def source_of(name: str) -> Source:
-    """The source that can be downloaded under a name; `DataError` where there is none."""
+    """The source that can be downloaded under a name; ``DataError`` where there is none."""
     source = SOURCES.get(name)
     if source is None:
         choice = ", ".join(each.name for each in SOURCES.values() if each.mirrors)

@@ -18,11 +18,12 @@ class Split:
     """Inputs and targets, row by row.
 
     Arguments:
-        x: inputs `(N, dx)`, float32.
-        y: targets `(N, dy)`, float32; or class labels `(N,)`, int64.
+        x: inputs ``(N, dx)``, float32.
+        y: targets ``(N, dy)``, float32; or class labels ``(N,)``, int64.
 
-    Raises `DataError` when the rows do not pair up, a shape or dtype is another, or a number
-    is not finite.
+    Raises:
+        DataError: the rows do not pair up, a shape or dtype is another, or a number is not
+            finite.
 
     Example:
         >>> len(Split(torch.zeros(5, 3), torch.ones(5, 2)))
@@ -54,11 +55,11 @@ class Dataset:
     """Training, validation and test splits of one task, and how they came about.
 
     Arguments:
-        name: one of `DATASET_NAMES`.
+        name: one of ``DATASET_NAMES``.
         train, validation, test: the three splits, which share no image.
-        likelihood: what P(y given h) should be: `"bernoulli"`, `"categorical"` or
-            `"gaussian"`.
-        x_shape, y_shape: `(rows, columns)` of `x` and `y` for drawing, or None where they are
+        likelihood: what P(y given h) should be: ``"bernoulli"``, ``"categorical"`` or
+            ``"gaussian"``.
+        x_shape, y_shape: ``(rows, columns)`` of ``x`` and ``y`` for drawing, or None where they are
             no image.
         provenance: seeds, checksums of the source files and split sizes; fit for JSON.
 
@@ -86,12 +87,12 @@ class Dataset:
 
     @property
     def x_size(self) -> int:
-        """Number of inputs, `dx`."""
+        """Number of inputs, ``dx``."""
         return self.train.x.shape[1]
 
     @property
     def y_size(self) -> int:
-        """Number of targets, `dy`; for class labels, the number of classes."""
+        """Number of targets, ``dy``; for class labels, the number of classes."""
         if self.likelihood == "categorical":
             return 1 + max(int(part.y.max()) for part in (self.train, self.validation, self.test))
         return self.train.y.shape[1]
@@ -109,7 +110,7 @@ def assemble(
     shapes: tuple[tuple[int, int] | None, tuple[int, int] | None],
     provenance: Mapping[str, str | int],
 ) -> Dataset:
-    """A `Dataset` of training, validation and test parts, their sizes noted in `provenance`."""
+    """A ``Dataset`` of training, validation and test parts, their sizes noted in ``provenance``."""
     train, validation, test = parts
     sizes = {
         "train_size": len(train),
@@ -120,14 +121,14 @@ def assemble(
 
 
 def seeded(name: str, seed: int) -> torch.Generator:
-    """A CPU random generator for the argument `name=seed`; `DataError` for a bad seed."""
+    """A CPU random generator for the argument ``name=seed``; ``DataError`` for a bad seed."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise DataError(f"{name}={seed!r} is no seed: give a whole number from 0 to 2**63 - 1")
     return torch.Generator().manual_seed(seed)
 
 
 def partition(count: int, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
-    """Disjoint random sets of indices below `count`, one of each size, each in rising order.
+    """Disjoint random sets of indices below ``count``, one of each size, each in rising order.
 
     Example:
         >>> [len(part) for part in partition(10, (6, 3, 1), torch.Generator())]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sfnn_pyro.data.cache import read_source
 from sfnn_pyro.data.errors import DataError
 from sfnn_pyro.data.faces import SHAPE, by_person
-from sfnn_pyro.data.files import sha256
 from sfnn_pyro.data.mat import parse_mat
+from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.sources import TFD
 from sfnn_pyro.data.splits import Dataset
 
@@ -28,18 +28,19 @@ TRAIN, TEST = 100, 31
 def load_tfd(split_seed: int = 0, root: Path | str | None = None) -> Dataset:
     """Predict the expressions of a person's face from the mean of that person's images.
 
-    This is the second benchmark of section 3 of the paper. The file `TFD_48x48.mat` is not
-    public: bring your own. Its images `images` (N, 48, 48) with a known expression
-    (`labs_ex`) and person (`labs_id`; in both, -1 is unknown) are used of all people who have
+    This is the second benchmark of section 3 of the paper. The file ``TFD_48x48.mat`` is not
+    public: bring your own. Its images ``images`` (N, 48, 48) with a known expression
+    (``labs_ex``) and person (``labs_id``; in both, -1 is unknown) are used of all people who have
     at least ten different ones; equal images of a person count once. Grey values are scaled
     to [0, 1]. Of the people, in the paper's ratio of 100 to 31, some train and the others
-    test, as `split_seed` has it; a tenth of those who train are set aside for validation. (The
+    test, as ``split_seed`` has it; a tenth of those who train are set aside for validation. (The
     paper, which had no validation set here, trained on both: concatenate the two splits.)
 
     Returns:
-        a data set with `x` and `y` of shape `(N, 2304)`, drawn as 48 x 48.
+        a data set with ``x`` and ``y`` of shape ``(N, 2304)``, drawn as 48 x 48.
 
-    Raises `DataError` when the file is missing, is damaged, or has too few such people.
+    Raises:
+        DataError: the file is missing, is damaged, or has too few such people.
     """
     path, contents = read_source(TFD, TFD.files[0], root)
     arrays = parse_mat(contents, ["images", "labs_ex", "labs_id"], str(path))

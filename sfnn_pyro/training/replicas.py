@@ -24,8 +24,8 @@ def train_replicas(
     """Trains R networks in one process, each by its own seed and learning rate.
 
     Every replica sees its own order of the data and its own gradient; on the same random
-    numbers it ends where its single training ends. It pays where a single step is mostly
-    overhead: small networks, few particles, or a GPU.
+    numbers it ends with the parameters of its single training. It saves time where a single step
+    is mostly overhead: small networks, few particles, or a GPU.
 
     Arguments:
         networks: R networks of one shape; they are not changed.

@@ -29,7 +29,7 @@ class Schedule:
         ValueError: a value is out of range.
     """
 
-    epochs: int = 10
+    epochs: int = 50
     learning_rate: float = 0.1
     batch_size: int = 100
     momentum: float = 0.9

@@ -1,7 +1,7 @@
 import pytest
 
 from sfnn_pyro.data.cache import data_folders, find, read_source
-from sfnn_pyro.data.files import sha256
+from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.sources import Source, SourceFile
 from tests.data.helpers import refusal
 from tests.data.made_up import zipped

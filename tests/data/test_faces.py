@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sfnn_pyro.data import load_dataset, olivetti
 from sfnn_pyro.data import tfd as tfd_module
 from sfnn_pyro.data.faces import expressions
-from sfnn_pyro.data.files import sha256
 from sfnn_pyro.data.images import reduced
+from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.sources import SourceFile
 from tests.data.helpers import outcome, refusal, untimed
 from tests.data.made_up import compressed, mat, matrix, tfd

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from sfnn_pyro.data import download, mirrors, sources
-from sfnn_pyro.data.files import read_bytes, sha256
+from sfnn_pyro.data.reading import read_bytes, sha256
 from sfnn_pyro.data.sources import MNIST, Source, SourceFile
 from tests.data.helpers import refusal
 from tests.data.made_up import zipped

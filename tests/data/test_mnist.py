@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sfnn_pyro.data import binarise, load_dataset, mnist, mnist_grey
-from sfnn_pyro.data.files import sha256
+from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.sources import SourceFile
 from tests.data.helpers import refusal
 from tests.data.made_up import idx, zipped

@@ -7,9 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from sfnn_pyro.checkpoints import train_run
 from sfnn_pyro.distributed.process_group import ProcessGroup
-from sfnn_pyro.runs import RunConfig
+from sfnn_pyro.runs import RunConfig, train_run
 from sfnn_pyro.system.stop_requests import Interrupted
 from sfnn_pyro.training import NonFiniteError, Schedule
 

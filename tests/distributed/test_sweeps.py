@@ -147,7 +147,7 @@ def test_results_come_home_from_a_machine_that_does_not_share_the_folder(local_r
         def get(done):
             return False, text
 
-    assert on_ray._brought(Ray, None, run, tmp_path) == (run, False)
+    assert on_ray._store_result(Ray, None, run, tmp_path) == (run, False)
     assert set(read_results(tmp_path)) == {run.name}
 
 

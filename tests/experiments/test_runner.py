@@ -88,7 +88,7 @@ def test_hidden_layers_may_have_a_rate_of_their_own():
 def test_an_interrupted_run_ends_with_the_same_result(run, tmp_path):
     whole = measured(execute(run, tmp_path / "whole"))
     for number in (1, 2, 2, 2):  # the last in the middle of the measuring
-        with pytest.raises(Interrupted, match="saved and goes on"):
+        with pytest.raises(Interrupted, match="saved and will be resumed"):
             execute(run, tmp_path / "parts", on_progress=stop_at(number))
         assert not result_path(tmp_path / "parts", run).exists()
     assert measured(execute(run, tmp_path / "parts")) == whole

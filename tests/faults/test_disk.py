@@ -9,8 +9,7 @@ from unittest import mock
 import pytest
 import torch
 
-from sfnn_pyro.checkpoints import locked, train_run
-from sfnn_pyro.runs import RunConfig, RunError
+from sfnn_pyro.runs import RunConfig, RunError, locked, train_run
 from sfnn_pyro.system.atomic_files import WriteError
 from sfnn_pyro.system.sealed_files import read_sealed
 from sfnn_pyro.training import Schedule
@@ -93,7 +92,7 @@ def test_a_disk_that_is_really_full(capsys, small_disk, whole):
             while True:
                 file.write(bytes(512))
 
-    with mock.patch("sfnn_pyro.checkpoints.write_history", fill):
+    with mock.patch("sfnn_pyro.runs.training_run.write_history", fill):
         result = sfnn(capsys, "train", "--out", folder, *options)
     assert_refused(result, "best.pt cannot be written (No space left on device)")
     read_sealed(folder / "checkpoint.pt", "checkpoint 1")

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from sfnn_pyro import checkpoints
+from sfnn_pyro import runs
 from sfnn_pyro.runs import RunConfig
 from sfnn_pyro.system.stop_requests import Interrupted, interruptible
 from sfnn_pyro.training import Schedule
@@ -44,7 +44,7 @@ def test_a_process_saves_and_leaves_within_two_seconds(tmp_path, number):
     assert time.monotonic() - sent < 2 * crowding()
     assert result.code == 128 + number
     assert result.err.startswith(f"sfnn: stopped by {number.name}: saved at step ")
-    assert result.err.endswith(f"; go on with 'sfnn train --resume {folder}'\n")
+    assert result.err.endswith(f"; resume it with 'sfnn train --resume {folder}'\n")
     assert result.err.count("\n") == 1
     assert (folder / "checkpoint.pt").exists() and not (folder / "model.pt").exists()
     assert run_to_end("train", "--resume", folder) == 0
@@ -59,7 +59,7 @@ def interrupted_at(folder, step, number=signal.SIGTERM):
             os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted) as caught:
-        checkpoints.train_run(CONFIG, folder, on_step=on_step)
+        runs.train_run(CONFIG, folder, on_step=on_step)
     return caught.value
 
 
@@ -68,7 +68,7 @@ def test_wherever_it_comes_the_rest_gives_the_same_bits(tmp_path, step):
     error = interrupted_at(tmp_path / "run", step)
     assert (error.number, f"saved at step {step};" in str(error)) == (signal.SIGTERM, True)
     for name in ("run", "whole"):
-        checkpoints.train_run(CONFIG, tmp_path / name)
+        runs.train_run(CONFIG, tmp_path / name)
     for name in ("model.pt", "history.csv", "best.pt"):
         contents = (tmp_path / "run" / name).read_bytes()
         assert contents == (tmp_path / "whole" / name).read_bytes()
@@ -77,10 +77,10 @@ def test_wherever_it_comes_the_rest_gives_the_same_bits(tmp_path, step):
 def test_a_validation_is_left_too(tmp_path, monkeypatch):
     monkeypatch.setattr("sfnn_pyro.training.trainer.log_likelihood", _signalled)
     with pytest.raises(Interrupted, match="saved at step 4;"):
-        checkpoints.train_run(CONFIG, tmp_path / "run")
+        runs.train_run(CONFIG, tmp_path / "run")
     monkeypatch.undo()
     for name in ("run", "whole"):
-        checkpoints.train_run(CONFIG, tmp_path / name)
+        runs.train_run(CONFIG, tmp_path / name)
     contents = [(tmp_path / name / "history.csv").read_bytes() for name in ("run", "whole")]
     assert contents[0] == contents[1]
 
@@ -96,7 +96,8 @@ def test_the_command_line_says_so_in_one_line(capsys, tmp_path, monkeypatch):
     result = sfnn(capsys, "train", "--out", tmp_path, *TINY)
     assert result.code == 143
     assert result.err == (
-        f"sfnn: stopped by SIGTERM: saved at step 4; go on with 'sfnn train --resume {tmp_path}'\n"
+        "sfnn: stopped by SIGTERM: saved at step 4; "
+        f"resume it with 'sfnn train --resume {tmp_path}'\n"
     )
 
 
@@ -109,7 +110,7 @@ def test_the_second_signal_leaves_at_once_and_keeps_what_was_saved(tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        checkpoints.train_run(CONFIG, tmp_path, on_step=on_step)
+        runs.train_run(CONFIG, tmp_path, on_step=on_step)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
@@ -124,7 +125,7 @@ def test_in_another_thread_training_works_without_handlers(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(checkpoints.train_run, CONFIG, tmp_path).result()
+        pool.submit(runs.train_run, CONFIG, tmp_path).result()
     assert (tmp_path / "model.pt").exists()
 
 

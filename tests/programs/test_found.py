@@ -97,21 +97,6 @@ SETTINGS = {
     "chunked": Setting(2, call="chunked", nesting=False),
 }
 
-SELF_NORMALISED = (
-    "with the prior, G4 and G5 multiply the score of a latent by its own scale or mask, though the "
-    "particles are drawn without them: their gradient does not tend to that of what is reported"
-)
-
-WRONG = {
-    "scale of one latent": SELF_NORMALISED,
-    "mask of one latent": SELF_NORMALISED,
-    "mask of some rows of one latent": SELF_NORMALISED,
-    "mask that belongs to the distribution": SELF_NORMALISED,
-    "subsampled plate of one latent": SELF_NORMALISED,
-    "scale around everything and another inside": SELF_NORMALISED,
-}
-"""Programs that still get a wrong number, with the reason."""
-
 
 def _cases() -> list:
     cases = []
@@ -119,9 +104,7 @@ def _cases() -> list:
         for how in SETTINGS:
             if how == "chunked" and FOUND[name].guide.kind == "mixture":
                 continue
-            reason = WRONG.get(name)
-            marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
-            cases.append(pytest.param(name, how, marks=marks, id=f"{name}, {how}"))
+            cases.append(pytest.param(name, how, id=f"{name}, {how}"))
     return cases
 
 

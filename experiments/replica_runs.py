@@ -11,40 +11,40 @@ from typing import Any
 
 import pyro
 
-from sfnn_pyro.checkpoints import locked
 from sfnn_pyro.experiments import measures
+from sfnn_pyro.experiments.checkpointed_run import TRAINED, CheckpointedRun, OnProgress
 from sfnn_pyro.experiments.grid import Run
-from sfnn_pyro.experiments.making import TRAINED, Making, OnProgress
 from sfnn_pyro.experiments.problems import (
+    estimators,
     followed,
     load_data,
-    make_estimator,
     make_model,
     make_schedule,
-    validation_particles,
 )
 from sfnn_pyro.experiments.results import result_path
-from sfnn_pyro.experiments.runner import execute, write_made
+from sfnn_pyro.experiments.runner import execute, write_run
 from sfnn_pyro.reparam import deterministic
+from sfnn_pyro.runs import locked
+from sfnn_pyro.runs.configuration import validation_particles
 from sfnn_pyro.system.stop_requests import interruptible
 from sfnn_pyro.training import NonFiniteError
 from sfnn_pyro.training.replicas import ReplicaTrainer
 
-MOST = 12
-"""Replicas at a time; more save nothing more."""
+MAX_REPLICAS = 12
+"""Replicas trained together; more of them save no more time."""
 
 
 def alike(run: Run, others: Iterable[Run], folder: Path, device: str = "cpu") -> list[Run]:
-    """The runs that are best trained together with a run, itself the first.
+    """The runs that are best trained together with a run, which comes first.
 
     On a CPU a step with one particle is half Python, and twelve replicas take half the time of
     twelve runs; with 20 particles nothing is gained. On a GPU all steps are mostly waiting.
 
     Arguments:
-        run: what is to be made.
-        others: what else is.
-        folder: of results; a run that has begun there goes on alone.
-        device: where to compute.
+        run: the run to be made.
+        others: the other runs to be made.
+        folder: folder of the results; a run that has begun there is resumed alone.
+        device: device to compute on.
     """
     common = _common(run)
     batched = run.network in ("sfnn", "deterministic") and run.proposal == "prior"
@@ -58,7 +58,7 @@ def alike(run: Run, others: Iterable[Run], folder: Path, device: str = "cpu") ->
         return [run]
     mates = [other for other in others if _common(other) == common and other != run]
     free = [one for one in (run, *mates) if not (_work(folder, one) / "checkpoint.pt").exists()]
-    return free[:MOST] if run in free else [run]
+    return free[:MAX_REPLICAS] if run in free else [run]
 
 
 def execute_alike(
@@ -76,23 +76,26 @@ def execute_alike(
 
     Arguments:
         runs: as ``alike`` found them.
-        folder: of results.
-        device: where to compute.
+        folder: folder of the results.
+        device: device to compute on.
         checkpoint_minutes: the longest time between checkpoints.
         on_progress: called after every step with the part that is done and a note.
 
     Raises:
-        RunError: another process makes one of these runs in this folder.
+        RunInUseError: another process makes one of these runs in this folder.
         Interrupted: by a signal, after saving.
     """
     work = folder / "work" / f"replicas-{_common(runs[0]).name}"
     with interruptible() as request, ExitStack() as stack:
         for place in (work, *(_work(folder, run) for run in runs)):
             stack.enter_context(locked(place))
-        making = _Making(runs, folder, work / "checkpoint.pt", device, on_progress, request)
+        interval = 60 * checkpoint_minutes
+        training = _Replicas(
+            runs, folder, work / "checkpoint.pt", device, on_progress, request, interval
+        )
         try:
             with pyro.get_param_store().scope():
-                making.make(checkpoint_minutes * 60)
+                training.run()
             failed = False
         except NonFiniteError:
             failed = True
@@ -104,11 +107,10 @@ def execute_alike(
             shutil.rmtree(_work(folder, run), ignore_errors=True)
 
 
-class _Making(Making):
+class _Replicas(CheckpointedRun):
     """Replicas under way."""
 
     kind = "experiment replicas 1"
-    going_on = "and its replicas are saved and go on"
     trainer: ReplicaTrainer
     probes: list[dict[str, Any]]
 
@@ -116,34 +118,37 @@ class _Making(Making):
         super().__init__(runs[0], *rest)
         self.runs = list(runs)
 
-    def _begin(self, saved: dict[str, Any]) -> None:
+    def build(self, saved: dict[str, Any]) -> None:
         if saved:
             self.runs = [Run.from_dict(one) for one in json.loads(saved["runs"])]
-            self.run = self.runs[0]
+            self.run_config = self.runs[0]
         self.note = f", {len(self.runs)} replicas"
-        self.data = load_data(self.run, self.device)
+        self.data = load_data(self.run_config, self.device)
         self.probes = [{} for _ in self.runs]
-        fixed = self.run.network == "deterministic"
+        fixed = self.run_config.network == "deterministic"
         self.trainer = ReplicaTrainer.of(
             [make_model(run, self.data, self.device) for run in self.runs],
-            make_estimator(self.run),
+            estimators(self.run_config),
             self.data.train,
             followed(self.data),
             [make_schedule(run) for run in self.runs],
             program=deterministic if fixed else lambda model: model,
-            validation_particles=validation_particles(self.run),
+            validation_particles=validation_particles(self.run_config.particles),
         )
 
-    def _contents(self) -> dict[str, Any]:
-        return {"runs": json.dumps([run.to_dict() for run in self.runs])}
+    def contents(self) -> dict[str, Any]:
+        return {**super().contents(), "runs": json.dumps([run.to_dict() for run in self.runs])}
 
-    def _probe(self, epoch: int) -> None:
+    def resume_hint(self) -> str:
+        return f"{self.run_config.name} and its replicas are saved and will be resumed"
+
+    def probe(self, epoch: int) -> None:
         for run, network, probes in zip(
             self.runs, self.trainer.networks(), self.probes, strict=True
         ):
             probes[str(epoch)] = measures.randomness(run, network, self.data)
 
-    def _finish(self) -> None:
+    def measure(self) -> None:
         share = self.seconds / len(self.runs)
         for number, (run, network) in enumerate(
             zip(self.runs, self.trainer.networks(), strict=True)
@@ -153,7 +158,7 @@ class _Making(Making):
             begun = time.monotonic()
             found = measures.evaluations(run, network, self.data, lambda done: self.request.check())
             pictures = measures.figures(run, network, self.data)
-            write_made(
+            write_run(
                 self.folder,
                 run,
                 {"replicas": len(self.runs), "evaluations": found, **pictures},

@@ -5,15 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from sfnn_pyro.checkpoints import locked
-from sfnn_pyro.experiments import replicas
+from sfnn_pyro.experiments import replica_runs
 from sfnn_pyro.experiments.grid import Grid, Row, Run
 from sfnn_pyro.experiments.local import grouped, make
-from sfnn_pyro.experiments.replicas import alike, execute_alike
+from sfnn_pyro.experiments.replica_runs import alike, execute_alike
 from sfnn_pyro.experiments.results import read_results, result_path
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.experiments.sweep import sweep
-from sfnn_pyro.runs import RunError
+from sfnn_pyro.runs import RunError, locked
 from sfnn_pyro.system.stop_requests import Interrupted
 from sfnn_pyro.training import NonFiniteError
 from tests.experiments.helpers import stop_at, use_tiny_data
@@ -51,7 +50,7 @@ def test_alike_are_runs_that_differ_in_seed_and_rate(tmp_path):
     assert alike(several, mates, tmp_path) == [several]  # on a CPU nothing is gained
     assert alike(several, mates, tmp_path, "cuda") == [several, *mates]
     many = [replace(RUN, seed=seed) for seed in range(30)]
-    assert len(alike(many[0], many, tmp_path)) == replicas.MOST
+    assert len(alike(many[0], many, tmp_path)) == replica_runs.MAX_REPLICAS
 
 
 @pytest.mark.parametrize("run", ALONE, ids=lambda run: run.name)
@@ -97,7 +96,7 @@ def test_interrupted_replicas_end_with_the_same_results(tmp_path):
     runs = [RUN, *OTHERS]
     execute_alike(runs, tmp_path / "whole")
     for number in (1, 2, 2, 2):
-        with pytest.raises(Interrupted, match="and its replicas are saved and go on"):
+        with pytest.raises(Interrupted, match="and its replicas are saved and will be resumed"):
             execute_alike(runs, tmp_path / "parts", on_progress=stop_at(number))
     # A result copied from elsewhere meanwhile is kept, its replicas go on.
     copied = result_path(tmp_path / "parts", OTHERS[0])
@@ -115,7 +114,7 @@ def test_an_infinity_is_one_run_s_alone(tmp_path, monkeypatch):
     def fail(self, *args):
         raise NonFiniteError("the objective is nan at step 1 in one of 3 replicas", {})
 
-    monkeypatch.setattr(replicas.ReplicaTrainer, "compute_gradients", fail)
+    monkeypatch.setattr(replica_runs.ReplicaTrainer, "compute_gradients", fail)
     execute_alike([RUN, *OTHERS], tmp_path)
     found = read_results(tmp_path)
     assert len(found) == 3

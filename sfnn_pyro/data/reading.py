@@ -1,4 +1,4 @@
-"""Reading a file whole, within bounds, whether it is compressed or not."""
+"""Reading a whole file up to a limit of bytes, whether it is compressed or not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def read_bytes(path: Path | str, *, limit: int) -> bytes:
         path: the file; gzip is recognised by its first bytes, not by its name.
         limit: largest number of decompressed bytes accepted; no more is ever held.
 
-    Raises `DataError` for a file that cannot be opened, is damaged or is too large.
+    Raises:
+        DataError: the file cannot be opened, is damaged or is too large.
     """
     try:
         with open(path, "rb") as raw:

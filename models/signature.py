@@ -1,0 +1,136 @@
+"""What all networks of x and y have in common: sizes, likelihood, arguments, plate, output."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer.util import is_validation_enabled
+from pyro.nn.module import to_pyro_module_
+from torch import Tensor
+
+OUTPUT = {"is_output": True}
+"""Says of a site that it is no hidden layer, also when nothing is observed there."""
+
+LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The widths of a network and the distribution of its output.
+
+    Arguments:
+        sizes: widths from input to output, at least three.
+        likelihood: ``"bernoulli"``, ``"categorical"`` or ``"gaussian"``.
+        data_size: N, when a call sees a minibatch of a larger data set.
+
+    Raises:
+        ValueError: sizes or likelihood are not of this form.
+
+    Example:
+        >>> Signature((4, 3, 2)).output(torch.zeros(5, 2)).batch_shape
+        torch.Size([5])
+    """
+
+    sizes: Sequence[int]
+    likelihood: str = "bernoulli"
+    data_size: int | None = None
+
+    def __post_init__(self) -> None:
+        sizes = list(self.sizes)
+        if len(sizes) < 3 or sizes[0] < 0 or min(sizes[1:]) < 1:
+            raise ValueError(
+                f"sizes={sizes}: give an input width (0 or more), at least one hidden width and "
+                "an output width (1 or more)"
+            )
+        if self.likelihood not in LIKELIHOODS:
+            raise ValueError(
+                f"likelihood={self.likelihood!r}: choose one of {', '.join(LIKELIHOODS)}"
+            )
+        if self.data_size is not None and self.data_size < 1:
+            raise ValueError(f"data_size={self.data_size}: must be at least 1")
+
+    def plate(self, batch_size: int) -> Any:
+        """The plate of the datapoints, with scale N/B where N is known."""
+        if self.data_size is None:
+            return pyro.plate("data", batch_size, dim=-1)
+        if self.data_size < batch_size:
+            raise ValueError(
+                f"a minibatch of {batch_size} is larger than data_size={self.data_size}"
+            )
+        return pyro.plate("data", self.data_size, subsample=torch.arange(batch_size), dim=-1)
+
+    def output(self, o: Tensor) -> dist.Distribution:
+        """The distribution of y, from the pre-activations of the output layer ``(..., n_out)``."""
+        if self.likelihood == "categorical":
+            return dist.Categorical(logits=o, validate_args=False)
+        if self.likelihood == "gaussian":
+            return dist.Normal(o, 1.0, validate_args=False).to_event(1)
+        fn = dist.Bernoulli(logits=o, validate_args=False)
+        # The logits of all particles need no look, the observed values do.
+        fn._validate_args = is_validation_enabled()
+        return fn.to_event(1)
+
+    def check(self, x: Tensor, y: Tensor | None, parameter: Tensor) -> None:
+        """Refuses arguments that do not fit the network.
+
+        Arguments:
+            x: ``(B, n_0)``.
+            y: ``(B, n_out)``, for a categorical likelihood ``(B,)`` of integers; or None.
+            parameter: of the network, for its dtype and device.
+        """
+        if x.dim() != 2 or x.shape[1] != self.sizes[0] or not len(x):
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, expected (B, {self.sizes[0]}) with B at least 1"
+            )
+        _check_kind("x", x, parameter)
+        if y is None:
+            return
+        expected = (
+            (x.shape[0],) if self.likelihood == "categorical" else (x.shape[0], self.sizes[-1])
+        )
+        if tuple(y.shape) != expected:
+            raise ValueError(f"y has shape {tuple(y.shape)}, expected {expected}")
+        if self.likelihood == "categorical":
+            _check_labels(y, self.sizes[-1], parameter.device)
+        else:
+            _check_kind("y", y, parameter)
+
+
+def linear_layer(
+    n_in: int, n_out: int, fan_in: int | None = None, *, bias: bool = True
+) -> torch.nn.Module:
+    """A layer, or a part of one with ``fan_in`` inputs in all, initialised as ``SFNN`` says."""
+    layer = torch.nn.Linear(max(n_in, 1), n_out, bias=bias)
+    layer.in_features = n_in
+    bound = math.sqrt(3 / max(n_in if fan_in is None else fan_in, 1))
+    layer.weight = torch.nn.Parameter(torch.empty(n_out, n_in).uniform_(-bound, bound))
+    if bias:
+        torch.nn.init.zeros_(layer.bias)
+    to_pyro_module_(layer)
+    return layer
+
+
+def _check_kind(name: str, value: Tensor, own: Tensor) -> None:
+    """Refuses what PyTorch would refuse further down, or spread as NaN."""
+    cast = torch.is_autocast_enabled(own.device.type) and value.is_floating_point()
+    if value.device != own.device or (value.dtype != own.dtype and not cast):
+        raise ValueError(
+            f"{name} is {value.dtype} on {value.device}, the model {own.dtype} on "
+            f"{own.device}: convert it with {name}.to(device, dtype)"
+        )
+
+
+def _check_labels(y: Tensor, classes: int, device: torch.device) -> None:
+    if y.dtype != torch.int64 or y.device != device:
+        raise ValueError(
+            f"y is {y.dtype} on {y.device}, expected labels, torch.int64, on the model's {device}"
+        )
+    if is_validation_enabled() and not 0 <= int(y.min()) <= int(y.max()) < classes:
+        raise ValueError(
+            f"y holds labels from {int(y.min())} to {int(y.max())}, the model has "
+            f"{classes} classes, 0 to {classes - 1}"
+        )

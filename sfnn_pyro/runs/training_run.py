@@ -1,0 +1,212 @@
+"""What ``sfnn train`` does: a training in a run folder, saved and resumed."""
+
+import json
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from sfnn_pyro.data import Dataset
+from sfnn_pyro.distributed import DistributedTrainer, ProcessGroup
+from sfnn_pyro.models import SFNN
+from sfnn_pyro.runs.checkpointed import CheckpointedTraining
+from sfnn_pyro.runs.configuration import RunConfig, RunError
+from sfnn_pyro.runs.folder import (
+    check_provenance,
+    load_model,
+    locked,
+    read_config,
+    save_model,
+    write_history,
+)
+from sfnn_pyro.system.atomic_files import remove_leftovers, write_text
+from sfnn_pyro.system.stop_requests import StopRequest, interruptible
+from sfnn_pyro.training import Epoch, NonFiniteError, Trainer
+
+WRITTEN = (
+    "config.json",
+    "ranks.json",
+    "history.csv",
+    "failure.json",
+    "checkpoint.pt",
+    "best.pt",
+    "model.pt",
+)
+
+OnStep = Callable[[Trainer, float], None]
+
+
+def train_run(
+    config: RunConfig,
+    folder: Path,
+    *,
+    checkpoint_minutes: float = 5.0,
+    on_step: OnStep | None = None,
+    device: str = "cpu",
+    group: ProcessGroup | None = None,
+    split: str = "data",
+) -> tuple[SFNN, Dataset]:
+    """Trains in a run folder, from its checkpoint if it holds one, until its ``model.pt`` exists.
+
+    However often the process is killed on the way and this is called again, parameters and
+    history end with the same bits (on one machine, with one number of threads). SIGINT and
+    SIGTERM save and leave between two steps.
+
+    Arguments:
+        config: how to train.
+        folder: the run folder; made if needed, and locked against other processes.
+        checkpoint_minutes: the longest time between checkpoints; 0 for one after every step.
+        on_step: called after every step with the trainer and the step's mean log-likelihood.
+        device: where to compute; no part of the configuration.
+        group: of several processes that train together and all call this; only the first of them
+            writes, and only it must see the folder.
+        split: what the processes divide, ``"data"`` or ``"particles"``: see
+            ``DistributedTrainer``.
+
+    Returns:
+        The trained model and its data.
+
+    Raises:
+        RunError: the folder is in use, or holds a run of another configuration.
+        Interrupted: by a signal, after saving.
+        NonFiniteError: on a step that is not finite, after saving; ``failure.json`` has all of
+            its rows.
+        WriteError: the folder cannot be written; the last checkpoint is as it was.
+
+    Example:
+        >>> import tempfile
+        >>> from sfnn_pyro.training import Schedule
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> config = RunConfig(hidden=(5,), particles=2, schedule=Schedule(epochs=1))
+        >>> model, digits = train_run(config, folder)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['.lock', 'best.pt', 'config.json', 'history.csv', 'model.pt']
+    """
+    if not checkpoint_minutes >= 0:
+        raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
+    group = group or ProcessGroup()
+    data = config.load_data().to(device)
+    model = config.make_model(data).to(device)
+    with interruptible() as request, locked(folder) if group.is_first else nullcontext():
+        if group.is_first:
+            _check_same(config, folder)
+        if group.broadcast((folder / "model.pt").exists()):
+            state = load_model(folder)[0].state_dict() if group.is_first else None
+            model.load_state_dict(group.broadcast(state))
+        else:
+            interval = 60 * checkpoint_minutes
+            run = _TrainingRun(
+                config, folder, data, model, request, interval, group, split, on_step
+            )
+            run.run()
+    return model, data
+
+
+class _TrainingRun(CheckpointedTraining):
+    """A training in a run folder."""
+
+    kind = "checkpoint 1"
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        data: Dataset,
+        model: SFNN,
+        request: StopRequest,
+        interval: float,
+        group: ProcessGroup,
+        split: str,
+        callback: OnStep | None,
+    ) -> None:
+        super().__init__(folder / "checkpoint.pt", request, interval, group)
+        self.config, self.folder, self.data, self.model = config, folder, data, model
+        self.split, self.callback = split, callback
+        self._start_recorded = False
+
+    def build(self, saved: dict[str, Any]) -> None:
+        if self.group.is_first:
+            for name in WRITTEN:
+                remove_leftovers(self.folder / name)
+            (self.folder / "failure.json").unlink(missing_ok=True)
+        self.trainer = self.config.make_trainer(self.model, self.data)
+        if not self.group.is_alone:
+            self.trainer = DistributedTrainer.of(self.trainer, self.group, self.split)
+
+    def contents(self) -> dict[str, Any]:
+        self._write_config()
+        return {"config": self.config.to_json(), "provenance": dict(self.data.provenance)}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        if RunConfig.from_json(saved["config"]) != self.config:
+            raise RunError(
+                f"{self.checkpoint} belongs to another configuration: give another folder"
+            )
+        check_provenance(saved["provenance"], self.data, self.checkpoint)
+
+    def train(self) -> None:
+        self._first_step = self.trainer.steps
+        super().train()
+
+    def after_step(self, log_likelihood: float) -> None:
+        self._write_config()
+        self._record_start()
+        if self.callback is not None:
+            self.callback(self.trainer, log_likelihood)
+
+    def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        if not self.group.is_first:
+            return
+        write_history(trainer.history, self.folder / "history.csv")
+        values = [epoch.validation_log_likelihood for epoch in trainer.history]
+        earlier = [value for value in values[:-1] if not math.isnan(value)]
+        if values[-1] > max(earlier, default=-math.inf):
+            save_model(self.model, self.config, self.data, self.folder / "best.pt")
+
+    def finish(self) -> None:
+        if self.group.is_first:
+            write_history(self.trainer.history, self.folder / "history.csv")
+            save_model(self.model, self.config, self.data, self.folder / "model.pt")
+            self.checkpoint.unlink(missing_ok=True)
+
+    def fail(self, error: NonFiniteError) -> None:
+        self.save()
+        if self.group.is_first:
+            text = json.dumps(error.report, indent=2) + "\n"
+            write_text(self.folder / "failure.json", text)
+
+    def resume_hint(self) -> str:
+        step = self.trainer.steps
+        return f"saved at step {step}; resume it with 'sfnn train --resume {self.folder}'"
+
+    def _write_config(self) -> None:
+        """Writes ``config.json`` once there is a step to keep: a false start leaves none."""
+        if self.group.is_first and not (self.folder / "config.json").exists():
+            write_text(self.folder / "config.json", self.config.to_json())
+
+    def _record_start(self) -> None:
+        """Adds a line for this start of a distributed training: from which step, by which ranks."""
+        if self._start_recorded or not self.group.is_first:
+            return
+        self._start_recorded = True
+        if isinstance(self.trainer, DistributedTrainer):
+            path = self.folder / "ranks.json"
+            starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+            start = {"from_step": self._first_step, **self.trainer.record()}
+            lines = ",\n".join(f" {json.dumps(one)}" for one in [*starts, start])
+            write_text(path, f"[\n{lines}\n]\n")
+
+
+def _check_same(config: RunConfig, folder: Path) -> None:
+    """Refuses a folder that holds the run of another configuration."""
+    if not (folder / "config.json").exists():
+        others = [name for name in WRITTEN if (folder / name).exists()]
+        if others:
+            raise RunError(f"{folder} holds {others[0]} but no config.json: give another folder")
+        return
+    if read_config(folder) != config:
+        raise RunError(
+            f"{folder} holds a run of another configuration: give another folder, or resume it "
+            f"with 'sfnn train --resume {folder}'"
+        )
