@@ -1,10 +1,5 @@
 """The model's own prior as the proposal, the paper's choice."""
 
-from collections.abc import Callable
-from typing import Any
-
-from pyro import poutine
-
 from sfnn_pyro.particles.proposals import PriorOf
 
 
@@ -29,10 +24,3 @@ class PriorProposal(PriorOf):
         >>> [name for name in trace.stochastic_nodes if name != "data"]
         ['h1']
     """
-
-    def __init__(self, model: Callable[..., Any]) -> None:
-        self.prior_of = model
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        with poutine.block(hide_fn=lambda site: site["type"] == "sample" and site["is_observed"]):
-            self.prior_of(*args, **kwargs)

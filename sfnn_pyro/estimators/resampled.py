@@ -18,8 +18,7 @@ from sfnn_pyro.estimators.base import (
     weighted_surrogate,
     with_gradient_of,
 )
-from sfnn_pyro.guides.prior import PriorProposal
-from sfnn_pyro.particles import SameMinibatch
+from sfnn_pyro.particles import PriorOf, SameMinibatch
 from sfnn_pyro.particles.resampling import resample, taken
 from sfnn_pyro.particles.terms import SiteTerm
 from sfnn_pyro.particles.weights import responsibilities
@@ -110,9 +109,11 @@ class Resampled(ELBO):
             }
         # Whoever proposed them, the model's gradient at given particles asks the model alone.
         with SameMinibatch(dict(drawn.subsamples), strict=True), _Attached(values):
-            chosen = estimator._draw(
-                model, PriorProposal(model), args, kwargs, num_particles=self.kept
-            )
+            chosen = estimator._draw(model, PriorOf(model), args, kwargs, num_particles=self.kept)
+        if not drawn.is_prior:  # then some of the latents' densities stand in the weights
+            names = {term.name for term in drawn.proposed_by_prior if isinstance(term, SiteTerm)}
+            own = [t for t in chosen.latent if isinstance(t, SiteTerm) and t.name in names]
+            chosen = replace(chosen, proposal=own)
         coefficients = _replaced(estimator.coefficients(log_weight), weight)
         surrogate = weighted_surrogate(chosen, coefficients)
         return with_gradient_of(-objective, -surrogate)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any, Literal
 
+from pyro import poutine
+
 Program = Callable[..., Any]
 
 ProposalKind = Literal["prior", "guide", "mixture"]
@@ -21,10 +23,16 @@ class PriorOf:
     """A guide that is the prior of a model.
 
     Arguments:
-        prior_of: the model.
+        model: the model.
     """
 
-    prior_of: Program
+    def __init__(self, model: Program) -> None:
+        self.prior_of = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Runs the model without what it observes."""
+        with poutine.block(hide_fn=lambda site: site["type"] == "sample" and site["is_observed"]):
+            self.prior_of(*args, **kwargs)
 
 
 class MixtureOf(ABC):
