@@ -11,6 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from sfnn_pyro.distributions.units import StraightThroughUnits
+from sfnn_pyro.distributions.wrapped import is_point
 from sfnn_pyro.estimators.base import (
     Coefficients,
     Estimator,
@@ -18,7 +19,7 @@ from sfnn_pyro.estimators.base import (
     weighted_surrogate,
     with_gradient_of,
 )
-from sfnn_pyro.particles import PriorOf, SameMinibatch
+from sfnn_pyro.particles import Particles, PriorOf, SameMinibatch
 from sfnn_pyro.particles.resampling import resample, taken
 from sfnn_pyro.particles.terms import SiteTerm
 from sfnn_pyro.particles.weights import responsibilities
@@ -98,6 +99,7 @@ class Resampled(ELBO):
         estimator = self.estimator
         with torch.no_grad():
             drawn = estimator._draw(model, guide, args, kwargs)
+            _refuse_points(drawn)
             log_weight = drawn.log_weight()
             objective = estimator._objective(drawn, log_weight)
             uniform = torch.rand_like(log_weight[0])
@@ -120,6 +122,16 @@ class Resampled(ELBO):
 
     def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
         return self.estimator._get_trace(model, guide, args, kwargs)
+
+
+def _refuse_points(drawn: Particles) -> None:
+    """Refuses a value that is its parameters: run again at the value, they get no gradient."""
+    for term in (term for part in drawn.components for term in part.terms):
+        if isinstance(term, SiteTerm) and is_point(term.fn):
+            raise ValueError(
+                f"site '{term.name}': a Delta drawn before has no path for its gradient; use the "
+                "estimator without Resampled"
+            )
 
 
 class _Attached(Messenger):

@@ -23,11 +23,10 @@ from tests.programs.spec import Program
 
 CHUNK = 100
 
-NOISY_ONE_IN = 20
-"""Programs for each that is tried with estimators of a statistical bound: they cost the most."""
 
-
-def chunk_outcomes(number: int, base: int, most: int, size: int) -> dict[str, Any]:
+def chunk_outcomes(
+    number: int, base: int, most: int, size: int, noisy_one_in: int
+) -> dict[str, Any]:
     """What one chunk of programs gives: counts, reasons and the programs that differ."""
     counts: Counter = Counter()
     reasons: Counter = Counter()
@@ -50,7 +49,7 @@ def chunk_outcomes(number: int, base: int, most: int, size: int) -> dict[str, An
         seen.add(case)
         program, setting = case
         outcomes = [*examine(*case), *examine_drawn(*case), *examine_evaluations(*case)]
-        if program.seed % NOISY_ONE_IN == 0:
+        if program.seed % noisy_one_in == 0:
             plain = replace(setting, vectorize=True, call="differentiable_loss")
             outcomes += examine(program, replace(plain, num_particles=2), NOISY)
         for outcome in outcomes:
@@ -112,6 +111,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the generator")
     parser.add_argument("--out", type=Path, required=True, help="JSON file, resumed if it exists")
     parser.add_argument("--most", type=int, default=36, help="largest number of particle tuples")
+    parser.add_argument(
+        "--noisy-one-in",
+        type=int,
+        default=20,
+        help="programs for each that is tried with DisARM and Resampled, which cost the most",
+    )
     parser.add_argument("--quiet", action="store_true", help="print the final table alone")
     options = parser.parse_args()
     state: dict[str, Any] = {
@@ -132,7 +137,9 @@ def main() -> int:
     while state["programs"] < options.programs:
         start = time.monotonic()
         size = min(CHUNK, options.programs - state["programs"])
-        part = chunk_outcomes(state["chunks"], options.seed, options.most, size)
+        part = chunk_outcomes(
+            state["chunks"], options.seed, options.most, size, options.noisy_one_in
+        )
         state["chunks"] += 1
         state["programs"] += part["programs"]
         state["seconds"] += time.monotonic() - start
