@@ -11,10 +11,10 @@ from sfnn_pyro.data import DataError, Split
 from sfnn_pyro.data.cache import VARIABLE
 from sfnn_pyro.estimators import ESTIMATORS, G4
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.files import write_sealed
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import RunConfig, RunError
+from sfnn_pyro.system.sealed_files import write_sealed
 from sfnn_pyro.training import Schedule, Trainer
 from tests.commands import TINY, assert_refused, sfnn
 
@@ -90,7 +90,7 @@ def command_line(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """One trained run folder for all rows."""
-    from sfnn_pyro.checkpoints import train_run
+    from sfnn_pyro.runs import train_run
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

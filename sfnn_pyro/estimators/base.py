@@ -5,7 +5,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from pyro.infer import ELBO
@@ -18,6 +18,7 @@ from torch.autograd import Function
 from sfnn_pyro.distributions.wrapped import is_point
 from sfnn_pyro.estimators.checks import (
     SITE_KINDS,
+    SiteKind,
     blamed_on_data,
     check_count,
     check_finite,
@@ -29,7 +30,7 @@ from sfnn_pyro.estimators.checks import (
 from sfnn_pyro.particles import Particles, draw_particles, guess_plate_nesting
 from sfnn_pyro.particles.pairs import check_pair
 from sfnn_pyro.particles.programs import BadValue, nan_weight
-from sfnn_pyro.particles.proposals import same_program
+from sfnn_pyro.particles.proposals import ProposalKind, same_program
 from sfnn_pyro.particles.terms import Term
 from sfnn_pyro.particles.weights import log_mean_exp
 from sfnn_pyro.reparam import ConstantSampleReparam, UnitsReparam, is_bernoulli
@@ -57,6 +58,9 @@ class Coefficients:
     proposal: Tensor | None = None
     score: Tensor | None = None
     control: Tensor | None = None
+
+
+Target = Literal["objective", "likelihood", "bound"]
 
 
 class Options(TypedDict, total=False):
@@ -101,23 +105,32 @@ class Estimator(ELBO):
             one that the estimator cannot handle; the message names the site and a sibling.
     """
 
-    target: ClassVar[str]
+    target: Target
     """What the gradient aims at: ``"objective"``, E[Chat_M]; ``"likelihood"``, log P(y|x); or
     ``"bound"``, E[Chat_1]."""
     unbiased: bool
     """Whether the expected gradient equals the target's for every M."""
-    proposals: ClassVar[tuple[str, ...]] = ("prior", "guide", "mixture")
+    proposals: tuple[ProposalKind, ...] = ("prior", "guide", "mixture")
     """Which proposals it accepts."""
-    sites: ClassVar[tuple[str, ...]] = SITE_KINDS
+    why_not: str = "use VIMCO or G4, which take any proposal"
+    """What is said to somebody whose proposal it does not accept."""
+    sites: tuple[SiteKind, ...] = SITE_KINDS
     """Which kinds of latent sites it accepts."""
-    least_particles: ClassVar[int] = 1
-    pathwise: ClassVar[bool] = False
+    min_particles: int = 1
+    """The least M for which it is defined."""
+    pathwise: bool = False
     """Whether gradients pass through reparameterisable samples, or those are held constant."""
-    by_responsibility: ClassVar[bool] = False
+    responsibility_weighted: bool = False
     """Whether every coefficient is the particle's responsibility or zero."""
-
-    divisible: ClassVar[bool] = True
+    divisible: bool = True
     """Whether its gradient is a weighted sum over particles, each run's part its own."""
+    whole_because: str = "needs all its particles at once"
+    """Why it is not divisible, where it is not."""
+    returns_number: bool = True
+    """Whether ``loss_and_grads`` returns a ``float``."""
+
+    replayable: bool = True
+    """Whether a step can be recorded once and replayed."""
 
     max_plate_nesting: float
 
@@ -169,41 +182,52 @@ class Estimator(ELBO):
     @torch.no_grad()
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
         """The loss in nats, without gradients."""
-        particles = self._draw(model, guide, args, kwargs)
-        value = -self._objective(particles, particles.log_weight()).item()
+        particles = self.draw(model, guide, args, kwargs)
+        value = -self.objective(particles, particles.log_weight()).item()
         return checked_loss(value, args, particles)
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> Tensor:
         """The loss as a scalar tensor whose gradient is the estimate."""
-        particles = self._draw(model, guide, args, kwargs)
+        particles = self.draw(model, guide, args, kwargs)
         log_weight = particles.log_weight().detach()
         surrogate = self.surrogate(particles, log_weight)
         check_trained(self, particles, surrogate)
-        value = -self._objective(particles, log_weight)
+        value = -self.objective(particles, log_weight)
         if value.device.type == "cpu":
             checked_loss(value.item(), args, particles)
         return with_gradient_of(value, -surrogate)
 
-    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Adds the estimated gradients to the parameters' and returns the loss in nats."""
+    def add_gradients(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        """Adds the estimate to the parameters' gradients; the loss stays on its device.
+
+        Raises:
+            ValueError: Pyro's parameter store holds a parameter of another model under the same
+                name, which ``SVI`` would train instead.
+        """
         with watched_parameters(model, guide, args, kwargs):
             loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        torch_backward(loss, retain_graph=self.retain_graph)
+        return loss.detach()
+
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Adds the estimated gradients to the parameters' and returns the loss in nats."""
+        loss = self.add_gradients(model, guide, *args, **kwargs)
         value = loss.item()
         if loss.device.type != "cpu":  # where the loss was not looked at before
             checked_loss(value, args)
-        torch_backward(loss, retain_graph=self.retain_graph)
         return value
 
     def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
         """One sequential pair of traces, for Pyro's utilities that ask an ELBO for it."""
         return get_importance_trace("flat", self.max_plate_nesting, model, guide, args, kwargs)
 
-    def _objective(self, particles: Particles, log_weight: Tensor) -> Tensor:
+    def objective(self, particles: Particles, log_weight: Tensor) -> Tensor:
+        """The scaled sum over datapoints of Chat_M, in nats."""
         return (log_mean_exp(log_weight) * particles.scale).sum()
 
-    def _draw(
+    def draw(
         self,
         model: Callable,
         guide: Callable,
@@ -211,6 +235,7 @@ class Estimator(ELBO):
         kwargs: dict,
         num_particles: int | None = None,
     ) -> Particles:
+        """Checks a pair of model and guide and draws its particles, M unless given."""
         check_proposal(self, model, guide)
         try:
             particles = draw_particles(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -13,13 +13,15 @@ from sfnn_pyro.particles.programs import BadValue
 from sfnn_pyro.particles.proposals import PriorOf, components_of, proposal_kind
 from sfnn_pyro.reparam import is_bernoulli
 
-SITE_KINDS = ("Bernoulli", "OneHotCategorical", "reparameterisable", "other")
+SiteKind = Literal["Bernoulli", "OneHotCategorical", "reparameterisable", "other"]
+
+SITE_KINDS: tuple[SiteKind, ...] = ("Bernoulli", "OneHotCategorical", "reparameterisable", "other")
 """What a latent site may be to an estimator; "other" has a log-probability and no more."""
 
 _IN_WORDS = {"prior": "PriorProposal(model)", "guide": "a guide", "mixture": "a MixtureProposal"}
 
 
-def site_kind(fn: Any) -> str:
+def site_kind(fn: Any) -> SiteKind:
     """Which of ``SITE_KINDS`` a distribution is.
 
     Example:
@@ -36,19 +38,10 @@ def site_kind(fn: Any) -> str:
 
 def check_count(estimator: Any, num_particles: int) -> None:
     """Refuses a number of particles for which the estimator is not defined."""
-    if num_particles < estimator.least_particles:
+    if num_particles < estimator.min_particles:
         raise ValueError(
             f"num_particles={num_particles}: {type(estimator).__name__} needs at least "
-            f"{estimator.least_particles}"
-        )
-
-
-def check_divisible(estimator: Any, divider: str) -> None:
-    """Refuses an estimator whose gradient is no weighted sum over particles."""
-    if not getattr(estimator, "divisible", False):
-        raise ValueError(
-            f"{type(estimator).__name__} needs all its particles at once; use it without "
-            f"{divider}, or G3, G4, G5 or VIMCO with it"
+            f"{estimator.min_particles}"
         )
 
 

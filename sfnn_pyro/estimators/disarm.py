@@ -1,7 +1,7 @@
 """DisARM for several samples: every unit flipped antithetically, layer by layer."""
 
 import math
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -48,13 +48,13 @@ class DisARM(Estimator):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    target: ClassVar[str] = "objective"
+    target = "objective"
     unbiased = True
-    divisible: ClassVar[bool] = False
-    proposals: ClassVar[tuple[str, ...]] = ("prior", "guide")
-    sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "reparameterisable")
-    why_not: ClassVar[str] = "antithetic pairs stay within one guide; use VIMCO"
-    pathwise: ClassVar[bool] = True
+    divisible = False
+    proposals = ("prior", "guide")
+    sites = ("Bernoulli", "reparameterisable")
+    why_not = "antithetic pairs stay within one guide; use VIMCO"
+    pathwise = True
 
     def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
         check_vectorized(self, options)

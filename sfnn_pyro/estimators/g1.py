@@ -1,7 +1,7 @@
 """G1: the score of every unit against its own moving baseline."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -51,13 +51,13 @@ class G1(Estimator):
         torch.Size([3])
     """
 
-    target: ClassVar[str] = "objective"
+    target = "objective"
     unbiased = True
-    divisible: ClassVar[bool] = False
-    proposals: ClassVar[tuple[str, ...]] = ("prior",)
-    sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "reparameterisable")
-    why_not: ClassVar[str] = "its score is that of the prior; use VIMCO"
-    pathwise: ClassVar[bool] = True
+    divisible = False
+    proposals = ("prior",)
+    sites = ("Bernoulli", "reparameterisable")
+    why_not = "its score is that of the prior; use VIMCO"
+    pathwise = True
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class G1(Estimator):
     ) -> Tensor:
         if not self._averages:
             with torch.no_grad():
-                particles = self._draw(model, guide, args, kwargs)
+                particles = self.draw(model, guide, args, kwargs)
                 self._update(particles, log_mean_exp(particles.log_weight()))
         return super().differentiable_loss(model, guide, *args, **kwargs)
 

@@ -1,7 +1,7 @@
 """OVIS: score-function gradient with the control variate that is optimal as M grows."""
 
 import math
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -42,9 +42,9 @@ class OVIS(Estimator):
         (True, False)
     """
 
-    target: ClassVar[str] = "objective"
-    least_particles: ClassVar[int] = 2
-    pathwise: ClassVar[bool] = True
+    target = "objective"
+    min_particles = 2
+    pathwise = True
 
     def __init__(
         self,

@@ -1,7 +1,6 @@
 """RLOO: leave-one-out REINFORCE for the single-sample bound."""
 
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -49,10 +48,10 @@ class RLOO(Estimator):
         tensor([ 1., -1.])
     """
 
-    target: ClassVar[str] = "bound"
+    target = "bound"
     unbiased = True
-    least_particles: ClassVar[int] = 2
-    pathwise: ClassVar[bool] = True
+    min_particles = 2
+    pathwise = True
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         m = log_weight.shape[0]

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import torch
 from pyro import poutine
@@ -75,11 +75,11 @@ class ReweightedWakeSleep(Estimator):
         >>> loss = svi.step(torch.zeros(5, 4), torch.ones(5, 2))
     """
 
-    target: ClassVar[str] = "likelihood"
+    target = "likelihood"
     unbiased = False
-    divisible: ClassVar[bool] = False
-    proposals: ClassVar[tuple[str, ...]] = ("guide", "mixture")
-    why_not: ClassVar[str] = "the prior has nothing to learn; use G5, or G4"
+    divisible = False
+    proposals = ("guide", "mixture")
+    why_not = "the prior has nothing to learn; use G5, or G4"
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """VIMCO: score-function gradient of the multi-sample objective with baselines from the others."""
 
 import math
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -43,10 +43,10 @@ class VIMCO(Estimator):
         tensor([2.0000, 0.6667])
     """
 
-    target: ClassVar[str] = "objective"
+    target = "objective"
     unbiased = True
-    least_particles: ClassVar[int] = 2
-    pathwise: ClassVar[bool] = True
+    min_particles = 2
+    pathwise = True
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ def declared(kind: type[Estimator], program: Program, num_particles: int) -> boo
 
 
 def _least(kind: type[Estimator]) -> int:
-    return getattr(kind, "least_particles", getattr(kind, "min_particles", 1))
+    return getattr(kind, "min_particles", getattr(kind, "min_particles", 1))
 
 
 def make(name: str, setting: Setting, nesting: int) -> Any:
