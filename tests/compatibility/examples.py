@@ -172,6 +172,7 @@ def gmm(folder: Path) -> Program:
 
 
 def svi_lightning(folder: Path) -> Program:
+    pyro.settings.set(module_local_params=True)  # as the script does
     module = load(folder, "svi_lightning.py")
     model = module.Model(20)
     data = torch.randn(6), torch.randn(6)
@@ -212,15 +213,14 @@ def train(program: Program, kind: str, vectorised: bool) -> str:
 
 def train_module(loss: torch.nn.Module, args: tuple) -> list[float]:
     losses = []
-    with pyro.settings.context(module_local_params=True):
-        loss(*args)  # makes the parameters of an autoguide
-        optimizer = torch.optim.Adam(loss.parameters(), lr=0.001)
-        for _ in range(STEPS):
-            optimizer.zero_grad()
-            value = loss(*args)
-            value.backward()
-            optimizer.step()
-            losses.append(value.item())
+    loss(*args)  # makes the parameters of an autoguide
+    optimizer = torch.optim.Adam(loss.parameters(), lr=0.001)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        value = loss(*args)
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
     return losses
 
 
