@@ -76,7 +76,7 @@ def test_only_sfnn_pyro_is_importable_after_installation(distributions, tmp_path
         "print([n for n in ('sfnn_pyro', 'models', 'guides', 'experiments') if u.find_spec(n)])"
     )
     found = subprocess.run(
-        [python, "-c", code, site], check=True, capture_output=True, text=True, cwd=tmp_path
+        [python, "-I", "-c", code, site], check=True, capture_output=True, text=True, cwd=tmp_path
     )
     assert found.stdout.strip() == "['sfnn_pyro']"
 

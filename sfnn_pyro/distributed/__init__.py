@@ -1,16 +1,22 @@
-"""Training on several processes: data-parallel, particle-parallel, elastic; PyTorch's engines."""
+"""Training on several processes: data-parallel, particle-parallel and elastic, by PyTorch."""
 
-from sfnn_pyro.distributed.batches import SharedBatches
-from sfnn_pyro.distributed.particles import ParticleParallel
-from sfnn_pyro.distributed.ranks import LostContact, Ranks, joined, launched, own_device
-from sfnn_pyro.distributed.training import SPLITS, DistributedTrainer
+from sfnn_pyro.distributed.data_parallel import SPLITS, DistributedTrainer
+from sfnn_pyro.distributed.particle_parallel import ParticleParallel
+from sfnn_pyro.distributed.process_group import (
+    LostContact,
+    ProcessGroup,
+    joined,
+    launched,
+    own_device,
+)
+from sfnn_pyro.distributed.shards import SharedBatches
 
 __all__ = [
     "SPLITS",
     "DistributedTrainer",
     "LostContact",
     "ParticleParallel",
-    "Ranks",
+    "ProcessGroup",
     "SharedBatches",
     "joined",
     "launched",
