@@ -60,7 +60,7 @@ def test_wheel_holds_exactly_the_modules_of_the_tree(distributions):
 def test_sdist_holds_the_sources(distributions):
     with tarfile.open(distributions[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for folder in ("models/sfnn.py", "guides/prior.py", "sfnn_pyro/particles.py", "pyproject.toml"):
+    for folder in ("models/sfnn.py", "guides/prior.py", "sfnn_pyro/particles/draw.py", "pyproject.toml"):
         assert folder in names
 
 

@@ -224,7 +224,7 @@ class Estimator(ELBO):
                 check=self._check,
             )
         except BadValue as error:
-            raise blamed_on_data(args, error) from error
+            raise blamed_on_data(args, error) from None
         self._warn_if_no_bound(particles)
         return particles
 

@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 
 from sfnn_pyro.distributions.wrapped import base_of, name_of
+from sfnn_pyro.particles.programs import BadValue
 from sfnn_pyro.particles.proposals import PriorOf, components_of, proposal_kind
 from sfnn_pyro.reparam import is_bernoulli
 
@@ -118,7 +119,7 @@ def blamed_on_data(args: tuple, error: ValueError) -> ValueError:
     try:
         check_finite(args)
     except ValueError as why:
-        return ValueError(f"{why}; {error}")
+        return BadValue(f"{why}; {error}")
     return error
 
 

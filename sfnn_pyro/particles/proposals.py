@@ -92,7 +92,7 @@ def same_program(a: Program, b: Program) -> bool:
     if a is b:
         return True
     if isinstance(a, PriorOf) and type(a) is type(b):
-        return same_program(a.prior_of, b.prior_of)  # type: ignore[attr-defined]
+        return same_program(a.prior_of, b.prior_of)
     if isinstance(a, MethodType) and isinstance(b, MethodType):
         return a.__func__ is b.__func__ and a.__self__ is b.__self__
     if isinstance(a, functools.partial) and isinstance(b, functools.partial):

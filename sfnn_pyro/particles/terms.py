@@ -193,7 +193,7 @@ class JoinedTerm:
         plate_nesting: how many batch dimensions a log-probability has.
     """
 
-    def __init__(self, parts: Sequence[Sequence[Term]], plate_nesting: int) -> None:
+    def __init__(self, parts: Sequence[Sequence[SiteTerm]], plate_nesting: int) -> None:
         self.parts = parts
         self.plate_nesting = plate_nesting
         self._log_prob: Tensor | None = None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sfnn_pyro.data import Split
 from sfnn_pyro.evaluation import log_likelihood
+from sfnn_pyro.particles.programs import BadValue
 from sfnn_pyro.training.callbacks import Callback
 from sfnn_pyro.training.non_finite import (
     NonFiniteError,
@@ -186,10 +187,11 @@ class Trainer:
             with pyro.get_param_store().scope(self._store):
                 mean = self.compute_gradients(rows)
             check_step(-mean, self.trained)
-        except NonFiniteStep as error:
+        except (NonFiniteStep, BadValue) as error:
             self.optimizer.zero_grad()
             self.set_random_state(before)
-            diagnosis = self.diagnose(str(error), rows)
+            what = str(error) if isinstance(error, NonFiniteStep) else "the law of a draw is not finite"
+            diagnosis = self.diagnose(what, rows)
             self.set_random_state(before)
             raise diagnosis from None
         self._optim(self.trained)
