@@ -13,6 +13,7 @@ from typing import Any
 import pyro.infer
 
 from sfnn_pyro import estimators
+from sfnn_pyro.estimators.base import Options
 
 PYROS = {
     name: getattr(pyro.infer, name)
@@ -38,8 +39,10 @@ USAGE = Usage()
 
 def adapted(ours: type, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of Pyro's constructor that ``ours`` takes, changed where it must be."""
-    known = inspect.signature(ours.__init__).parameters
-    taken = {name: value for name, value in arguments.items() if name in known}
+    known = {*inspect.signature(ours.__init__).parameters, *Options.__annotations__}
+    taken = {
+        name: value for name, value in arguments.items() if name in known and value is not None
+    }
     taken["num_particles"] = max(2, taken["num_particles"])
     if USAGE.vectorised is not None:
         taken["vectorize_particles"] = USAGE.vectorised
@@ -55,7 +58,6 @@ class StandIn:
         if nesting is not None:
             arguments["max_plate_nesting"] = nesting
         ours.__init__(self, **adapted(ours, arguments))
-        self.retain_graph = arguments.get("retain_graph")
 
     # A loss may be made where a module is imported and called by many tests.
     def loss(self, *args: Any, **kwargs: Any) -> Any:

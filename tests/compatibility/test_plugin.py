@@ -39,6 +39,7 @@ def test_pyros_own_classes_come_back():
 
 
 def test_arguments_of_pyros_constructors_are_adapted():
+    assert not replacements.Trace_ELBO().vectorize_particles
     loss = replacements.Trace_ELBO(
         max_plate_nesting=2,
         vectorize_particles=True,
