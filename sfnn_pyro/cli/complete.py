@@ -7,7 +7,7 @@ import torch
 import typer
 
 from sfnn_pyro.cli.display import RunFolder
-from sfnn_pyro.completions import draw_completions, sample_completions
+from sfnn_pyro.evaluation.completions import draw_completions, sample_completions
 from sfnn_pyro.runs import load_model
 from sfnn_pyro.system.atomic_files import save_figure
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.estimators.checks import check_finite
-from sfnn_pyro.guides import PriorProposal
-from sfnn_pyro.particles import draw_particles, guess_plate_nesting
+from sfnn_pyro.particles import PriorOf, draw_particles, guess_plate_nesting
 from sfnn_pyro.reparam import UnitsReparam, is_bernoulli
 
 
@@ -56,7 +55,7 @@ def log_likelihood(
         torch.Size([5])
     """
     _check_counts(num_particles=num_particles, batch_size=batch_size, particle_chunk=particle_chunk)
-    proposal = PriorProposal(model) if guide is None else guide
+    proposal = PriorOf(model) if guide is None else guide
     datapoints = _length(args)
     nesting = guess_plate_nesting(model, proposal, _slice(args, 0, 1), {})
     results = []
