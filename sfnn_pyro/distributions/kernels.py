@@ -168,7 +168,10 @@ class _Score(Function):
             weight = coefficient.expand(value.shape[: value.dim() - ctx.event_dim] + ones)
             weight = weight.sum_to_size(probs.shape[: probs.dim() - ctx.event_dim] + ones)
             return pulled.sub_(probs * weight).to(ctx.dtype), None, None, None, None
-        pulled = (value - probs) * coefficient
+        pulled = value - probs
+        # An observed value has no particle dimension, which its coefficient has.
+        shared = coefficient.dim() > pulled.dim() or len(coefficient) > len(pulled)
+        pulled = pulled * coefficient if shared else pulled.mul_(coefficient)
         return pulled.sum_to_size(probs.shape).to(ctx.dtype), None, None, None, None
 
 

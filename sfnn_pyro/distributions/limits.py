@@ -6,6 +6,7 @@ gradient of 0 / 0. A particle that cannot have produced y has a responsibility o
 gradient of an impossible value is zero here, and that of any other is the one-sided limit.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -86,10 +87,13 @@ def at_limits(fn: Any) -> Any:
         tensor([0., -inf])
     """
     base = base_of(fn)
-    for kind, limit in _LIMITS:
-        if isinstance(base, kind):
-            return fn if given_by_logits(base) else with_base(fn, limit)
-    return fn
+    limit = _limit_of(type(base))
+    return fn if limit is None or given_by_logits(base) else with_base(fn, limit)
+
+
+@functools.cache
+def _limit_of(kind: type) -> type[Rescored] | None:
+    return next((limit for known, limit in _LIMITS if issubclass(kind, known)), None)
 
 
 def given_by_logits(base: Any) -> bool:

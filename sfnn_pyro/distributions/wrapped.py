@@ -1,5 +1,6 @@
 """What stands inside ``to_event``, ``mask`` and ``expand_by``, and how to put another law there."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -73,16 +74,22 @@ def base_of(fn: Any) -> Any:
         >>> type(base_of(dist.Bernoulli(torch.ones(3) / 2).mask(True).to_event(1))).__name__
         'Bernoulli'
     """
-    wrappers = (
-        torch.distributions.Independent
-        | MaskedDistribution
-        | ExpandedDistribution
-        | ConstantSample
-        | Rescored
-    )
-    while isinstance(fn, wrappers):
+    while _wraps(type(fn)):
         fn = fn.base_dist
     return fn
+
+
+@functools.cache
+def _wraps(kind: type) -> bool:
+    """Whether a class stands around another distribution; asked at every site of every step."""
+    wrappers = (
+        torch.distributions.Independent,
+        MaskedDistribution,
+        ExpandedDistribution,
+        ConstantSample,
+        Rescored,
+    )
+    return issubclass(kind, wrappers)
 
 
 def with_base(fn: Any, make: Callable[[Any], Any]) -> Any:
@@ -124,6 +131,8 @@ def law_of(fn: Any) -> Any:
         >>> fn.log_prob(torch.ones(2)).exp(), law_of(fn).log_prob(torch.ones(2)).exp()
         (tensor([0.5000, 1.0000]), tensor([0.5000, 0.5000]))
     """
+    if not _wraps(type(fn)):
+        return fn
     if isinstance(fn, MaskedDistribution):
         return law_of(fn.base_dist)
     if isinstance(fn, torch.distributions.Independent):

@@ -10,7 +10,7 @@ proposals, each drawing its share of the particles, R is their mixture: the bala
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from sfnn_pyro.particles.programs import (
     SameMinibatch,
     Strategy,
     check_shapes,
+    note_minibatch,
     run_program,
 )
 from sfnn_pyro.particles.proposals import (
@@ -279,12 +280,17 @@ class _Draw:
         own: dict[str, tuple[int, Tensor]],
     ) -> Trace:
         """One run, its subsampled plates as in this particle's other runs, or the step's."""
-        with (
-            SameMinibatch(self.subsamples, strict=False),
-            SameMinibatch(own, strict=True),
-            Fixed(values) if values else nullcontext(),
-        ):
-            return run_program(
+        handlers: list[Any] = []
+        if own is not self.subsamples and self.subsamples:
+            handlers.append(SameMinibatch(self.subsamples, strict=False))
+        if own:
+            handlers.append(SameMinibatch(own, strict=True))
+        if values:
+            handlers.append(Fixed(values))
+        with ExitStack() as stack:
+            for handler in handlers:
+                stack.enter_context(handler)
+            trace = run_program(
                 program,
                 self.args,
                 self.kwargs,
@@ -292,11 +298,16 @@ class _Draw:
                 plate_nesting=self.nesting,
                 strategy=self.strategy,
             )
+        for site in trace.nodes.values():
+            note_minibatch(site, own)
+            note_minibatch(site, self.subsamples)
+        return trace
 
     def run_all(self, count: int | None, counts: list[int]) -> _Run:
         """Particles of one run: ``count`` under a plate, or one without (None)."""
         model, guide = self.model, self.guide
-        own: dict[str, tuple[int, Tensor]] = {}
+        # Particles that are run one after the other may have plates of other sizes.
+        own = self.subsamples if count is not None else {}
         kind = proposal_kind(guide, model)
         parts: Sequence[Program] = [guide]
         if kind == "prior":

@@ -89,11 +89,15 @@ class SameMinibatch(poutine.messenger.Messenger):
             )
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if not site_is_subsample(msg):
-            return
-        size, indices = msg["fn"].size, msg["value"]
+        note_minibatch(msg, self.drawn)
+
+
+def note_minibatch(site: Any, drawn: dict[str, tuple[int, Tensor]]) -> None:
+    """Adds the size and the indices of a plate that is subsampled, by its name."""
+    if site["type"] == "sample" and site_is_subsample(site):
+        size, indices = site["fn"].size, site["value"]
         if torch.is_tensor(indices) and len(indices) != size:
-            self.drawn.setdefault(msg["name"], (size, indices))
+            drawn.setdefault(site["name"], (size, indices))
 
 
 def _equal(given: Any, indices: Tensor) -> bool:
@@ -142,6 +146,8 @@ def _check_observed(msg: Any) -> None:
     """Values of units, whose distribution does not look at them, are looked at once."""
     fn, value = msg["fn"], msg["value"]
     if not (isinstance(fn, BernoulliUnits) and fn._validate_args):
+        return
+    if torch.equal(value * value, value):  # 0 and 1 alone are their own squares
         return
     bad = (value != 0) & (value != 1)
     if bad.any():
@@ -200,14 +206,19 @@ def check_shapes(trace: Trace, plate_nesting: int) -> None:
         fn, value = site["fn"], site["value"]
         shape = fn.batch_shape
         own = value.shape[: value.dim() - fn.event_dim] if torch.is_tensor(value) else shape
-        if own != shape:
+        if own != shape[len(shape) - len(own) :]:
             shape = torch.broadcast_shapes(shape, own)
-        declared = [1] * plate_nesting
+        declared = 1
         for frame in site["cond_indep_stack"]:
-            if frame.dim is not None and -frame.dim <= plate_nesting:
-                declared[frame.dim] = frame.size
-        if list(shape) != declared[plate_nesting - len(shape) :]:
-            _refuse_shape(site, shape, plate_nesting)
+            if frame.dim is not None:
+                declared *= frame.size
+                if len(shape) < -frame.dim or shape[frame.dim] != frame.size:
+                    break
+        else:
+            # All declared dimensions have their sizes: any other has to be of size 1.
+            if shape.numel() == declared and len(shape) <= plate_nesting:
+                continue
+        _refuse_shape(site, shape, plate_nesting)
 
 
 def _refuse_shape(site: Any, shape: torch.Size, plate_nesting: int) -> None:
