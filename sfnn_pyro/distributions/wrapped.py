@@ -1,6 +1,5 @@
 """What stands inside ``to_event``, ``mask`` and ``expand_by``, and how to put another law there."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -60,7 +59,9 @@ class Rescored(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self.base_dist._validate_sample(value)
-        return self._log_prob(value)
+        return self._log_prob(
+            value.to(torch.get_default_dtype()) if value.dtype is torch.bool else value
+        )
 
     def _log_prob(self, value: Tensor) -> Tensor:
         raise NotImplementedError
@@ -79,17 +80,22 @@ def base_of(fn: Any) -> Any:
     return fn
 
 
-@functools.cache
+_WRAPS: dict[type, bool] = {}
+"""By class; asked at every site of every step."""
+
+
 def _wraps(kind: type) -> bool:
-    """Whether a class stands around another distribution; asked at every site of every step."""
-    wrappers = (
-        torch.distributions.Independent,
-        MaskedDistribution,
-        ExpandedDistribution,
-        ConstantSample,
-        Rescored,
-    )
-    return issubclass(kind, wrappers)
+    """Whether a class stands around another distribution."""
+    if kind not in _WRAPS:
+        wrappers = (
+            torch.distributions.Independent,
+            MaskedDistribution,
+            ExpandedDistribution,
+            ConstantSample,
+            Rescored,
+        )
+        _WRAPS[kind] = issubclass(kind, wrappers)
+    return _WRAPS[kind]
 
 
 def with_base(fn: Any, make: Callable[[Any], Any]) -> Any:
@@ -147,6 +153,27 @@ def law_of(fn: Any) -> Any:
 def is_masked(fn: Any) -> bool:
     """Whether some ``mask`` stands within a distribution."""
     return law_of(fn) is not fn
+
+
+def has_law_of(kind: type, known: Any) -> bool:
+    """Whether a class is a distribution of Pyro, or PyTorch's of the same name, as it is.
+
+    A subclass that draws or scores in its own way is another law.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> class Tilted(dist.Bernoulli):
+        ...     def log_prob(self, value): ...
+        >>> has_law_of(torch.distributions.Bernoulli, dist.Bernoulli)
+        True
+        >>> has_law_of(Tilted, dist.Bernoulli)
+        False
+    """
+    of_torch = getattr(torch.distributions, known.__name__, known)
+    if not issubclass(kind, of_torch):
+        return False
+    own = (kind.log_prob, kind.sample)  # type: ignore[attr-defined]
+    return any(own == (plain.log_prob, plain.sample) for plain in (known, of_torch))
 
 
 def masks_of(fn: Any, mask: Any = None) -> list[Tensor]:

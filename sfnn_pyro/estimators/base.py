@@ -25,6 +25,8 @@ from sfnn_pyro.estimators.checks import (
     check_options,
     check_proposal,
     check_site,
+    check_support,
+    check_transformed,
     watched_parameters,
 )
 from sfnn_pyro.particles import Particles, draw_particles, guess_plate_nesting
@@ -122,6 +124,8 @@ class Estimator(ELBO):
     """Whether gradients pass through reparameterisable samples, or those are held constant."""
     responsibility_weighted: bool = False
     """Whether every coefficient is the particle's responsibility or zero."""
+    trains_guide: bool = False
+    """Whether a guide has an objective of its own beside the model's."""
     divisible: bool = True
     """Whether its gradient is a weighted sum over particles, each run's part its own."""
     whole_because: str = "needs all its particles at once"
@@ -167,6 +171,7 @@ class Estimator(ELBO):
         # A point mass has no slope of its own: what it depends on is reached by its path alone.
         constant = site["fn"].has_rsample and not is_point(site["fn"])
         if constant and not (site["is_observed"] or self.pathwise):
+            check_support(self, site)
             return ConstantSampleReparam()
         return None
 
@@ -194,7 +199,11 @@ class Estimator(ELBO):
         log_weight = particles.log_weight().detach()
         surrogate = self.surrogate(particles, log_weight)
         check_trained(self, particles, surrogate)
-        value = -self.objective(particles, log_weight)
+        # Attached to a learned scale alone: the log-weights are constants here.
+        attached = self.objective(particles, log_weight)
+        value = -attached.detach()
+        if attached.requires_grad:
+            surrogate = surrogate + attached
         if value.device.type == "cpu":
             checked_loss(value.item(), args, particles)
         return with_gradient_of(value, -surrogate)
@@ -251,6 +260,8 @@ class Estimator(ELBO):
             )
         except BadValue as error:
             raise blamed_on_data(args, error) from None
+        if not self.pathwise and torch.is_grad_enabled():
+            check_transformed(self, particles)
         self._warn_if_no_bound(particles)
         return particles
 
@@ -281,12 +292,12 @@ class Estimator(ELBO):
         self._nestings = [(model, guide, nesting), *self._nestings[:7]]
         return nesting
 
-    def _check(self, model_trace: Any, guide_trace: Any, partial: bool) -> None:
+    def _check(self, model_trace: Any, guide_trace: Any, partial: bool, again: Any) -> None:
         """Checks a pair's traces when their sites are not those of the last call."""
         guide_sites = None if guide_trace is None else tuple(guide_trace.nodes)
         sites = tuple(model_trace.nodes), guide_sites, partial
         if sites != self._checked:
-            check_pair(model_trace, guide_trace, partial)
+            check_pair(model_trace, guide_trace, partial, again)
             self._checked = sites
 
 
@@ -317,7 +328,9 @@ class _WithGradientOf(Function):
 
 def check_trained(estimator: Estimator, particles: Particles, surrogate: Tensor) -> None:
     """Refuses a step that trains nothing, though the guide has something to learn."""
-    if surrogate.requires_grad or particles.is_prior or not torch.is_grad_enabled():
+    if surrogate.requires_grad or particles.is_prior or estimator.trains_guide:
+        return
+    if not torch.is_grad_enabled():
         return
     if any(term.log_prob().requires_grad for term in particles.proposal or ()):
         raise ValueError(
@@ -404,4 +417,6 @@ def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def _scaled(coefficient: Tensor | None, scale: Any) -> Tensor | None:
-    return None if coefficient is None else coefficient * scale
+    if coefficient is None:
+        return None
+    return coefficient * (scale.detach() if torch.is_tensor(scale) else scale)

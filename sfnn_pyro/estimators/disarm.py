@@ -10,7 +10,7 @@ from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
 from sfnn_pyro.estimators.checks import check_vectorized
 from sfnn_pyro.particles import Particles
 from sfnn_pyro.particles.terms import SiteTerm
-from sfnn_pyro.particles.weights import leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
 from sfnn_pyro.reparam import is_bernoulli
 
 
@@ -78,7 +78,8 @@ class DisARM(Estimator):
                 with torch.no_grad():
                     pair = particles.redraw({**kept, term.name: partner}).log_weight()
                 flipped = torch.logaddexp(others, pair) - math.log(particles.num_particles)
-                half = (objective - flipped) / 2 * particles.scale  # (M, *batch)
+                # Where no particle can have produced y there is nothing to compare.
+                half = finite((objective - flipped) / 2) * particles.scale  # (M, *batch)
                 half = half.reshape(half.shape + (1,) * term.fn.event_dim)
                 slope = (term.value - partner) * torch.sigmoid(term.logits.detach().abs())
                 total = total + (half * slope * term.logits).sum()

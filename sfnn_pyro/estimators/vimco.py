@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
-from sfnn_pyro.particles.weights import leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
 
 MEANS = ("geometric", "arithmetic")
 
@@ -64,7 +64,7 @@ class VIMCO(Estimator):
         weight = responsibilities(log_weight)
         signal = log_mean_exp(log_weight) - self._baseline(log_weight)
         # Where a weight is zero the objective is minus infinity with positive probability.
-        signal = torch.where(signal.isfinite(), signal, torch.zeros_like(signal))
+        signal = finite(signal)
         return Coefficients(observed=weight, latent=weight, proposal=-weight, score=signal)
 
     def _baseline(self, log_weight: Tensor) -> Tensor:

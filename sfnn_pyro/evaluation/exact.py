@@ -8,6 +8,7 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
+from sfnn_pyro.distributions.limits import exact_log
 from sfnn_pyro.distributions.wrapped import base_of
 from sfnn_pyro.particles import (
     Fixed,
@@ -55,12 +56,11 @@ def exact_log_likelihood(
         >>> round(exact_log_likelihood(SFNN([1, 3, 2]), x, y).exp().sum().item(), 5)
         1.0
     """
-    total = None
-    for observed, latent in _tables(model, args, kwargs, max_states, chunk):
-        part = torch.logsumexp(observed + latent, 0)
-        total = part if total is None else torch.logaddexp(total, part)
-    assert total is not None
-    return _per_datapoint(total)
+    parts = [
+        (_log_sum(observed + latent), layout)
+        for observed, latent, layout in _tables(model, args, kwargs, max_states, chunk)
+    ]
+    return _per_datapoint(_log_sum(torch.stack([part for part, _ in parts])), parts[0][1])
 
 
 def exact_objective(
@@ -105,8 +105,9 @@ def exact_objective(
         True
     """
     tables = list(_tables(model, args, kwargs, max_tuples, 4096))
-    observed, latent = (torch.cat([pair[i] for pair in tables]) for i in (0, 1))
-    observed, latent = torch.broadcast_tensors(observed, latent)
+    observed = torch.cat([part[0] for part in tables])
+    latent = torch.cat([part[1] for part in tables])
+    layout = tables[0][2]
     states = len(observed)
     if states**num_particles > max_tuples:
         raise ValueError(
@@ -117,18 +118,33 @@ def exact_objective(
     for start in range(0, states**num_particles, chunk):
         index = torch.arange(start, min(start + chunk, states**num_particles))
         tuples = _digits(index, [states] * num_particles)  # (T, M)
-        objective = torch.logsumexp(observed[tuples], 1) - math.log(num_particles)
-        total = total + (latent[tuples].sum(1).exp() * objective).sum(0)
-    return _per_datapoint(total)
+        objective = _log_sum(observed[tuples].transpose(0, 1)) - math.log(num_particles)
+        probability = latent[tuples].sum(1).exp()
+        never = probability == 0  # then an objective of minus infinity counts for nothing
+        total = total + (probability * objective.masked_fill(never, 0.0)).sum(0)
+    return _per_datapoint(total, layout)
 
 
-def _per_datapoint(total: Tensor) -> Tensor:
-    return total.reshape([size for size in total.shape if size != 1] or [])
+def _per_datapoint(total: Tensor, layout: Layout) -> Tensor:
+    """Without the dimensions that belong to no plate of datapoints."""
+    return total.reshape([total.shape[dim] for dim in sorted(layout.names)])
+
+
+def _log_sum(log_prob: Tensor) -> Tensor:
+    """Log of the sum of exponentials over the first dimension.
+
+    Where all are minus infinity so is the result, with a gradient of zero: that of
+    ``torch.logsumexp`` is NaN.
+    """
+    peak = log_prob.detach().amax(0)
+    peak = torch.where(peak.isfinite(), peak, 0.0)
+    total = (log_prob - peak).exp().sum(0)
+    return exact_log(total) + peak
 
 
 def _tables(
     model: Callable, args: tuple, kwargs: dict, max_states: int, chunk: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Layout]]:
     """Log P(y | h) and log P(h | x) of every configuration, ``(S, *batch)`` in chunks.
 
     P(h | x) is the law that the latents are drawn from, as in the estimates by particles: a scale
@@ -171,6 +187,7 @@ def _tables(
         yield (
             broadcast_weight(observed, len(index), shape),
             broadcast_weight(sum(laws, torch.zeros(())), len(index), shape),
+            layout,
         )
 
 

@@ -24,6 +24,7 @@ from sfnn_pyro.particles import (
     total_log_prob,
     trace_program,
 )
+from sfnn_pyro.particles.programs import nan_weight
 from sfnn_pyro.particles.terms import carries_log_prob
 from sfnn_pyro.particles.weights import effective_sample_size, log_mean_exp, responsibilities
 
@@ -186,6 +187,13 @@ def _impute(
         raise ValueError(
             f"the model's weights have shape {tuple(log_weight.shape)} for {len(y)} datapoints: "
             "every latent site must lie in the data plate"
+        )
+    if log_weight.isnan().any():
+        raise ValueError(nan_weight(term for term, _ in particles.signed_terms()))
+    if (log_weight.amax(0) == -torch.inf).any():
+        raise ValueError(
+            f"num_particles={num_particles}: no particle can have produced the known part of "
+            "some datapoint; use more particles, or a guide that has seen it"
         )
     index = _resampled(responsibilities(log_weight), num_samples)
     if partly.observed_after:

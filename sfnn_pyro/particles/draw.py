@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial as partial_call
 from typing import Any
 
 import torch
@@ -28,7 +29,9 @@ from sfnn_pyro.particles.programs import (
     SameMinibatch,
     Strategy,
     check_shapes,
+    forget_observations,
     note_minibatch,
+    run_auxiliary,
     run_program,
 )
 from sfnn_pyro.particles.proposals import (
@@ -327,15 +330,18 @@ class _Draw:
                 else _scored(self.trace(part, count, values, own), values)
                 for part in parts
             ]
+        for trace in guides:
+            if trace is not model_trace:
+                forget_observations(trace, model_trace)
         partial = [is_partial(part, model) for part in parts]
         if self.check is not None:
-            learned = [
-                (trace, rest)
-                for trace, rest in zip(guides, partial, strict=True)
+            learned: list[tuple[Trace | None, bool, Any]] = [
+                (trace, rest, partial_call(run_auxiliary, part, self.args, self.kwargs))
+                for part, trace, rest in zip(parts, guides, partial, strict=True)
                 if trace is not model_trace
             ]
-            for trace, rest in learned or [(None, False)]:
-                self.check(model_trace, trace, rest)
+            for trace, rest, again in learned or [(None, False, lambda: model_trace)]:
+                self.check(model_trace, trace, rest, again)
         nesting = self.nesting + (count is not None)
         for trace in {id(one): one for one in (model_trace, *guides)}.values():
             check_shapes(trace, nesting)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator, weighted_surrogate
-from sfnn_pyro.estimators.checks import watched_parameters
+from sfnn_pyro.estimators.checks import check_whole, watched_parameters
 from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
 from sfnn_pyro.particles import JoinedTerm, Particles, SameMinibatch, SiteTerm, proposal_kind
 from sfnn_pyro.particles.weights import log_mean_exp
@@ -51,8 +51,7 @@ class Chunked(WrappedEstimator):
     replayable = False
 
     def __init__(self, estimator: Estimator, particle_chunk: int) -> None:
-        if particle_chunk < 1:
-            raise ValueError(f"particle_chunk={particle_chunk}: must be at least 1")
+        check_whole("particle_chunk", particle_chunk, 1)
         super().__init__(estimator)
         self.particle_chunk = particle_chunk
 
@@ -65,7 +64,7 @@ class Chunked(WrappedEstimator):
         with watched_parameters(model, guide, args, kwargs):
             passes = _Passes(self, model, guide, args, kwargs)
             for surrogate in passes.surrogates():
-                torch_backward(-surrogate)
+                torch_backward(-surrogate, retain_graph=self.retain_graph)
         return passes.loss
 
     def differentiable_loss(
@@ -75,6 +74,11 @@ class Chunked(WrappedEstimator):
         with poutine.trace(param_only=True) as tracer:
             passes = _Passes(self, model, guide, args, kwargs)
         leaves = leaves_of(tracer.trace)
+        if not leaves and torch.is_grad_enabled():
+            raise ValueError(
+                "Chunked finds the parameters by pyro.param, pyro.module or PyroModule, and this "
+                "pair of model and guide declares none; declare them, or use loss_and_grads"
+            )
         total = [torch.zeros_like(p) for p in leaves]
         for surrogate in passes.surrogates():
             grads = torch.autograd.grad(-surrogate, leaves, allow_unused=True)

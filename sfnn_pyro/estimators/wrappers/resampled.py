@@ -16,6 +16,7 @@ from sfnn_pyro.estimators.base import (
     weighted_surrogate,
     with_gradient_of,
 )
+from sfnn_pyro.estimators.checks import check_whole
 from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
 from sfnn_pyro.particles import Particles, PriorOf, SameMinibatch
 from sfnn_pyro.particles.resampling import resample, taken
@@ -76,6 +77,7 @@ class Resampled(WrappedEstimator):
         super().__init__(estimator)
         if not estimator.vectorize_particles:
             raise ValueError("Resampled runs its particles at once: leave vectorize_particles on")
+        check_whole("kept", kept)
         if not 1 <= kept < estimator.num_particles:
             raise ValueError(
                 f"kept={kept}: must be at least 1 and less than "
