@@ -5,14 +5,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from sfnn_pyro.data import Dataset
-from sfnn_pyro.distributed import DistributedTrainer, Ranks
+from sfnn_pyro.distributed import DistributedTrainer, Ranks, check_agreement
 from sfnn_pyro.files import WriteError, read_sealed, remove_leftovers, write_sealed, write_text
 from sfnn_pyro.interrupts import Interrupted, Request, interruptible
 from sfnn_pyro.models import SFNN
@@ -73,6 +73,7 @@ def train_run(
 
     Raises:
         RunError: the folder is in use, or holds a run of another configuration.
+        DisagreementError: a rank runs other code, or has other options or data, than the first.
         Interrupted: by a signal, after saving.
         NonFiniteError: on a step that is not finite, after saving; ``failure.json`` has all of
             its rows.
@@ -91,6 +92,7 @@ def train_run(
         raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
     ranks = ranks or Ranks()
     data = config.load_data().to(device)
+    check_agreement(ranks, {**_facts(config, data), "split": split})
     model = config.make_model(data).to(device)
     with interruptible() as request, locked(folder) if ranks.first else nullcontext():
         if ranks.first:
@@ -105,6 +107,16 @@ def train_run(
             keeper = _Keeper(config, folder, data, model, trainer, ranks)
             keeper.run(request, checkpoint_minutes * 60, on_step)
     return model, data
+
+
+def _facts(config: RunConfig, data: Dataset) -> dict[str, Any]:
+    """What must be alike on all processes of a training, by its name for a person."""
+    options = asdict(config)
+    options |= options.pop("schedule")
+    parts = {"training": data.train, "validation": data.validation}
+    contents = {f"the {name} data's x": part.x for name, part in parts.items()}
+    contents |= {f"the {name} data's y": part.y for name, part in parts.items()}
+    return {**options, **contents}
 
 
 @contextmanager

@@ -17,7 +17,14 @@ from rich.table import Table
 from sfnn_pyro.checkpoints import train_run
 from sfnn_pyro.completions import draw_completions, sample_completions
 from sfnn_pyro.data import DATASET_NAMES, Dataset, download, load_dataset
-from sfnn_pyro.distributed import SPLITS, Ranks, joined, launched, own_device
+from sfnn_pyro.distributed import (
+    SPLITS,
+    TIMEOUT_MINUTES,
+    Ranks,
+    joined,
+    launched,
+    own_device,
+)
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.experiments.cli import reproduce
@@ -39,6 +46,7 @@ app.add_typer(data_app, name="data")
 app.command()(reproduce)
 console = Console()
 INTERRUPTED = 130
+_WITH_RESUME = {"resume", "checkpoint_minutes", "device", "split", "timeout_minutes"}
 
 RunFolder = Annotated[
     Path,
@@ -105,6 +113,9 @@ def train(
     split: Annotated[
         str, typer.Option(help=f"What several processes divide: {' or '.join(SPLITS)}.")
     ] = "data",
+    timeout_minutes: Annotated[
+        float, typer.Option(help="Without an answer from another process, until it counts as lost.")
+    ] = TIMEOUT_MINUTES,
 ) -> None:
     """Train a network and write the run's folder.
 
@@ -117,7 +128,7 @@ def train(
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
     if resume is not None:
-        _refuse_others(context, {"resume", "checkpoint_minutes", "device", "split"})
+        _refuse_others(context, _WITH_RESUME)
         config, folder = read_config(resume), resume
     else:
         assert out is not None
@@ -138,7 +149,7 @@ def train(
                 seed=seed,
             ),
         )
-    with joined() as ranks:
+    with joined(timeout_minutes) as ranks:
         _train(config, folder, checkpoint_minutes, own_device(device), ranks, split)
     if ranks.first:
         print(f"Complete: {folder}. Next: sfnn evaluate {folder}; sfnn complete {folder}")
