@@ -201,7 +201,7 @@ def joined(timeout_minutes: float = TIMEOUT_MINUTES) -> Iterator[Ranks]:
     nccl = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
     store, rank, size = _meeting_place()
-    dist.init_process_group(backend, timeout, world_size=size, rank=rank, store=store)
+    dist.init_process_group(backend, timeout=timeout, world_size=size, rank=rank, store=store)
     try:
         yield Ranks.current()
     except RuntimeError as error:

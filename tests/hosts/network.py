@@ -29,7 +29,8 @@ _INIT = """
 hostname {name}
 mount -t tmpfs tmpfs {disk} && mkdir {disk}/tmp
 mount -t tmpfs tmpfs /dev/shm
-mount --bind {names} /etc/hosts
+mount --bind {folder}/names /etc/hosts
+mount --bind {folder}/lookup /etc/nsswitch.conf
 ip link set lo up
 echo ready
 while :; do sleep 3600 & wait; done
@@ -117,7 +118,7 @@ class Network:
     """Hosts by name, each with a cable to one switch.
 
     Arguments:
-        folder: for the file of the hosts' names.
+        folder: for the files by which the hosts find each other's names.
         rate: of every cable in each direction, as ``tc`` writes it; a delay cannot be set where
             the kernel has no netem.
     """
@@ -131,8 +132,12 @@ class Network:
     NAMES = ("a", "b", "c")
 
     def __post_init__(self) -> None:
-        lines = ["127.0.0.1 localhost", *(f"{_address(name)} {name}" for name in self.NAMES)]
-        (self.folder / "names").write_text("\n".join(lines) + "\n")
+        lines = [f"{way}{_address(name)} {name}" for way in ("", "::ffff:") for name in self.NAMES]
+        names = "\n".join(["127.0.0.1 localhost", *lines])
+        (self.folder / "names").write_text(names + "\n")
+        # No name server answers here, and asking one takes ten seconds.
+        kinds = ("hosts", "passwd", "group")
+        (self.folder / "lookup").write_text("".join(f"{kind}: files\n" for kind in kinds))
         self.switch, self._switch_pid = self._hold(
             ["--net", "--pid"],
             "ip link add switch type bridge; ip link set switch up; echo ready; sleep infinity",
@@ -149,7 +154,7 @@ class Network:
     def switch_on(self, *names: str) -> list[Host]:
         """Makes hosts, or brings killed ones back with an empty disk of their own."""
         for name in names:
-            script = _INIT.format(name=name, disk=OWN_DISK, names=self.folder / "names")
+            script = _INIT.format(name=name, disk=OWN_DISK, folder=self.folder)
             kinds = ["--net", "--uts", "--ipc", "--pid", "--mount", "--mount-proc"]
             holder, pid = self._hold(kinds, script)
             self.hosts[name] = Host(name, _address(name), holder, pid)
