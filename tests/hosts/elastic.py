@@ -1,7 +1,5 @@
 """``torchrun`` on several hosts as a person starts it: the same command on each."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -46,9 +44,7 @@ class Launch:
         ]  # fmt: skip
         stores = {} if shared_store else {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
         with self.out.open("w") as out, self.err.open("w") as err:
-            self.process = host.python(
-                *options, "-m", *command, env=stores, stdout=out, stderr=err
-            )
+            self.process = host.python(*options, "-m", *command, env=stores, stdout=out, stderr=err)
 
     def wait(self, seconds: float = SPOKEN) -> int:
         """The exit code."""
@@ -68,5 +64,3 @@ def wait_for(condition, *launches: Launch, seconds: float = SPOKEN):
         assert time.monotonic() < deadline, [launch.said for launch in launches]
         time.sleep(0.02)
     return found
-
-
