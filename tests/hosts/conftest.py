@@ -1,5 +1,6 @@
 import pytest
 
+from tests.hosts.faults import FAULTS
 from tests.hosts.network import Network, why_not
 
 
@@ -23,3 +24,10 @@ def network(permission, tmp_path):
     with Network(tmp_path) as made:
         yield made
     assert not made.left()
+
+
+def pytest_terminal_summary(terminalreporter):
+    if FAULTS.rows:
+        terminalreporter.section("what was cut or killed")
+        for line in FAULTS.table():
+            terminalreporter.write_line(line)
