@@ -110,6 +110,20 @@ class Slurm:
             time.sleep(0.2)
         return state
 
+    def wait_for_nodes(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while self.call("sinfo", "--noheader", "--format=%T %D").split() != ["idle", "2"]:
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.5)
+
+    def finished(self, job: str) -> bool:
+        """Whether no task of the job waits or runs."""
+        return not self.call("squeue", "--noheader", f"--jobs={job}").strip()
+
+    def output(self, name: str) -> str:
+        path = self.folder / f"{name}.out"
+        return path.read_text() if path.exists() else ""
+
     def said(self) -> dict[str, str]:
         logs = [*self.folder.glob("*.out"), *self.folder.glob("*.log")]
         return {path.name: path.read_text()[-3000:] for path in logs}

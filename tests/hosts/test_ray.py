@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -55,13 +58,10 @@ def wait_until(condition, seconds=120):
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
     """The same sweep without Ray."""
-    import os
-    import subprocess
-    import sys
-
     folder = tmp_path_factory.mktemp("local")
     command = [sys.executable, "-m", "tests.hosts.sweeping", str(folder), "local"]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, capture_output=True, env=one_thread)
     found = {}
     for path in (folder / "runs").glob("*.json"):
         result = json.loads(path.read_text())
@@ -127,7 +127,7 @@ def test_the_head_is_lost_where_the_command_is_on_another_host(network, local, t
     wait_until(lambda: begun(a))
     clock = Clock()
     network.kill("c", silently=True)
-    out, err = sweep.communicate(timeout=240)
+    _, err = sweep.communicate(timeout=240)
     assert sweep.returncode != 0
     FAULTS.note(
         "Ray", "the head's host off for ever, the command on another",
@@ -155,6 +155,6 @@ def test_data_that_a_worker_lacks_or_has_elsewhere(network, tmp_path):
     a.run("mkdir", elsewhere)
     a.run("cp", file, elsewhere)  # where the worker's own environment says
     again = start_sweep(c, OUT, "ray", "faces", SFNN_DATA=str(place))
-    out, err = again.communicate(timeout=120)
+    _, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert results_count(c) == 1
