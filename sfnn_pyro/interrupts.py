@@ -1,5 +1,6 @@
 """Leaving a long computation in good order when a person or a scheduler asks for it."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ class Request:
 def interruptible() -> Iterator[Request]:
     """Turns SIGINT (Ctrl-C) and SIGTERM into a request to stop; the second one is not polite.
 
+    Under ``torchrun`` a second one changes nothing: a terminal or Slurm signals all processes, and
+    then ``torchrun`` passes its own signal on. It kills what has not ended half a minute later.
     In any thread but the main one, where Python allows no signal handler, nothing changes.
 
     Example:
@@ -42,9 +45,10 @@ def interruptible() -> Iterator[Request]:
     request = Request()
 
     def handler(number: int, frame: Any) -> None:
-        if request.number is not None:
+        if request.number is None:
+            request.number = number
+        elif "TORCHELASTIC_RUN_ID" not in os.environ:
             raise KeyboardInterrupt
-        request.number = number
 
     if threading.current_thread() is not threading.main_thread():
         yield request
