@@ -182,8 +182,8 @@ class Network:
             silently: as when the power fails, so that no other host hears of its connections'
                 end; else the kernel still closes them, as when its processes are killed.
         """
-        if silently:
-            self.pull(name)
+        if silently:  # with both ends of its cable, which half-closed connections would keep
+            self._ip(self._switch_pid, "link", "delete", "dev", name)
         self.hosts.pop(name).kill()
 
     def left(self) -> list[str]:
