@@ -1,4 +1,4 @@
-"""What the ranks of a training say to each other: bytes and milliseconds for every step.
+"""What the ranks of a training send to each other: bytes and milliseconds for every step.
 
 torchrun --standalone --nproc-per-node 2 -m benchmarks.communication
 
@@ -34,36 +34,36 @@ DEVICES = (2, 8, 64)
 NUMBERS = itertools.count()
 
 
-def timed(ranks, call, rounds, per_round=2):
+def timed(group, call, rounds, per_round=2):
     """Milliseconds per call of every round, which all ranks begin together; the slowest's."""
     found = []
     for _ in range(rounds):
-        ranks.total([0.0])
+        group.sum([0.0])
         start = time.perf_counter()
         for _ in range(per_round):
             call()
         found.append(1e3 * (time.perf_counter() - start) / per_round)
-    slowest = [ranks.most([value])[0] for value in found[1:]]
+    slowest = [group.max([value])[0] for value in found[1:]]
     return {"median": statistics.median(slowest), "min": min(slowest)}
 
 
 class Steps:
     """A step of G3 on some of the rows with some of the particles, by itself or with the others."""
 
-    def __init__(self, ranks, rows, particles, *, divided):
+    def __init__(self, group, rows, particles, *, divided):
         torch.manual_seed(0)
         model = SFNN(list(SIZES), name=f"network{next(NUMBERS)}")
         self.estimator = G3(num_particles=particles)
         if divided:
-            self.estimator = ParticleParallel(G3(num_particles=particles * ranks.size), ranks)
+            self.estimator = ParticleParallel(G3(num_particles=particles * group.size), group)
         self.bytes = 0
         self.module = self.estimator(model, PriorProposal(model))
-        if not ranks.alone:
+        if not group.is_alone:
             self.module = DistributedDataParallel(self.module, gradient_as_bucket_view=True)
             self.module.register_comm_hook(None, self.counted)
-        torch.manual_seed(ranks.rank)
+        torch.manual_seed(group.rank)
         self.x, self.y = map(torch.from_numpy, make_batch(max(rows, 1), SIZES))
-        self.ranks = ranks
+        self.group = group
 
     def counted(self, state, bucket):
         self.bytes += bucket.buffer().nbytes
@@ -74,12 +74,12 @@ class Steps:
         self.bytes = 0
         loss = self.module(self.x, self.y)
         loss.backward()
-        self.ranks.total([loss.item()])
-        self.ranks.most([0.0, 0.0])
+        self.group.sum([loss.item()])
+        self.group.max([0.0, 0.0])
         self.module.zero_grad()
 
     def apart(self):
-        quiet = nullcontext() if self.ranks.alone else self.module.no_sync()
+        quiet = nullcontext() if self.group.is_alone else self.module.no_sync()
         with quiet:
             self.module(self.x, self.y).backward()
         self.module.zero_grad()
@@ -125,52 +125,52 @@ def main() -> None:
     parser.add_argument("--out", default="benchmarks/results/communication.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with joined() as ranks:
-        data = Steps(ranks, BATCH // ranks.size, PARTICLES, divided=False)
-        particles = Steps(ranks, BATCH, PARTICLES // ranks.size, divided=True)
+    with joined() as group:
+        data = Steps(group, BATCH // group.size, PARTICLES, divided=False)
+        particles = Steps(group, BATCH, PARTICLES // group.size, divided=True)
         measured: dict = {
-            "ranks": ranks.size,
+            "ranks": group.size,
             "backend": dist.get_backend(),
             "rounds": options.rounds,
         }
         for name, steps in (("data", data), ("particles", particles)):
-            apart = timed(ranks, steps.apart, options.rounds)
-            together = timed(ranks, steps.together, options.rounds)
+            apart = timed(group, steps.apart, options.rounds)
+            together = timed(group, steps.together, options.rounds)
             measured[name] = {
                 "gradient_bytes": steps.bytes,
                 "number_bytes": 3 * 8,
                 "with_messages_ms": together,
                 "gradients_apart_ms": apart,
             }
-        measured["particles"]["log_weight_bytes"] = 4 * BATCH * PARTICLES // ranks.size
+        measured["particles"]["log_weight_bytes"] = 4 * BATCH * PARTICLES // group.size
         sums = {}
         for count in MESSAGES:
             tensor = torch.zeros(count // 4)
             sums[count] = timed(
-                ranks, lambda tensor=tensor: dist.all_reduce(tensor), options.rounds
+                group, lambda tensor=tensor: dist.all_reduce(tensor), options.rounds
             )
         measured["all_reduce_ms"] = sums
-        measured["link"] = link(sums, ranks.size)
+        measured["link"] = link(sums, group.size)
         gradient = torch.zeros(data.bytes // 4)
         measured["gradient_all_reduce_ms"] = timed(
-            ranks, lambda: dist.all_reduce(gradient), options.rounds
+            group, lambda: dist.all_reduce(gradient), options.rounds
         )
-        weights = torch.zeros(PARTICLES // ranks.size, BATCH)
+        weights = torch.zeros(PARTICLES // group.size, BATCH)
         measured["log_weight_all_gather_ms"] = timed(
-            ranks, lambda: ranks.stack(weights), options.rounds
+            group, lambda: group.all_gather(weights), options.rounds
         )
         measured["two_number_sums_ms"] = timed(
-            ranks, lambda: (ranks.total([0.0]), ranks.most([0.0, 0.0])), options.rounds
+            group, lambda: (group.sum([0.0]), group.max([0.0, 0.0])), options.rounds
         )
         measured["compute"] = {
             str(rows): timed(
-                ranks, Steps(ranks, rows, PARTICLES, divided=False).apart, options.rounds
+                group, Steps(group, rows, PARTICLES, divided=False).apart, options.rounds
             )
             for rows in sorted({BATCH, *(max(1, BATCH // devices) for devices in DEVICES)})
         }
         measured["projection"] = [projected(measured, devices) for devices in DEVICES]
         measured["machine"] = machine(threads=1)
-        if ranks.first:
+        if group.is_first:
             write_json(options.out, measured)
             print(options.out)
 

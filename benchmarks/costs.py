@@ -15,7 +15,7 @@ import torch
 from benchmarks.network import BATCH, PARTICLES, SIZES
 from benchmarks.ours import make_ours
 from benchmarks.timing import interleave, machine, peak_memory, summary, write_json
-from sfnn_pyro.memory import keep_pages
+from sfnn_pyro.system.allocator import keep_pages
 
 CHUNK = 100
 REPLICAS = 3, 9

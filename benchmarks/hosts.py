@@ -42,21 +42,21 @@ ONE_BUCKET, SMALL_BUCKETS = 25.0, 0.1  # MiB
 class Steps:
     """A step of G3 with all the messages of ``DistributedTrainer``."""
 
-    def __init__(self, ranks, rows, particles=PARTICLES, *, divided=False, bucket=ONE_BUCKET):
+    def __init__(self, group, rows, particles=PARTICLES, *, divided=False, bucket=ONE_BUCKET):
         torch.manual_seed(0)
         model = SFNN(list(SIZES), name=f"network{next(NUMBERS)}")
         estimator = G3(num_particles=particles)
         if divided:
-            estimator = ParticleParallel(estimator, ranks)
+            estimator = ParticleParallel(estimator, group)
         # The first bucket, of the gradients that come first, has a size of its own.
         dist._DEFAULT_FIRST_BUCKET_BYTES = int(2**20 * min(bucket, 1))
         module = estimator(model, PriorProposal(model))
         self.module = DistributedDataParallel(
             module, gradient_as_bucket_view=True, bucket_cap_mb=bucket
         )
-        torch.manual_seed(ranks.rank)
+        torch.manual_seed(group.rank)
         self.x, self.y = map(torch.from_numpy, make_batch(rows, SIZES))
-        self.ranks = ranks
+        self.group = group
 
     def backward(self):
         loss = self.module(self.x, self.y)
@@ -64,8 +64,8 @@ class Steps:
         return loss
 
     def numbers(self, loss):
-        self.ranks.total([loss.item()])
-        self.ranks.most([0.0, 0.0])
+        self.group.sum([loss.item()])
+        self.group.max([0.0, 0.0])
         self.module.zero_grad()
 
     def during(self):
@@ -75,7 +75,7 @@ class Steps:
     def after(self):
         with self.module.no_sync():
             loss = self.backward()
-        self.ranks.add_up([p.grad for p in self.module.parameters()])
+        self.group.all_reduce([p.grad for p in self.module.parameters()])
         self.numbers(loss)
 
     def accumulated(self):
@@ -111,25 +111,25 @@ def fitted(sums: dict) -> dict:
     return {"latency_seconds": small / 2, "bytes_per_second": MESSAGES[-1] / (large - small)}
 
 
-def measure(ranks, rounds) -> dict:
+def measure(group, rounds) -> dict:
     """All times in milliseconds of the slower host, of rounds which both begin together."""
     found: dict = {"alone": {}, "after": {}, "during": {}, "small_buckets": {}}
     for rows in ROWS:
         name, count = str(rows), max(4, rounds * 50 // rows)
-        whole, small = Steps(ranks, rows), Steps(ranks, rows, bucket=SMALL_BUCKETS)
-        found["alone"][name] = timed(ranks, whole.alone, count)
-        found["after"][name] = timed(ranks, whole.after, count)
-        found["during"][name] = timed(ranks, whole.during, count)
-        found["small_buckets"][name] = timed(ranks, small.during, count)
-    step = Steps(ranks, 50)
-    found["accumulated"] = timed(ranks, step.accumulated, max(4, rounds // ACCUMULATED), 1)
-    particles = Steps(ranks, 100, divided=True)
-    found["particles"] = timed(ranks, particles.during, rounds)
+        whole, small = Steps(group, rows), Steps(group, rows, bucket=SMALL_BUCKETS)
+        found["alone"][name] = timed(group, whole.alone, count)
+        found["after"][name] = timed(group, whole.after, count)
+        found["during"][name] = timed(group, whole.during, count)
+        found["small_buckets"][name] = timed(group, small.during, count)
+    step = Steps(group, 50)
+    found["accumulated"] = timed(group, step.accumulated, max(4, rounds // ACCUMULATED), 1)
+    particles = Steps(group, 100, divided=True)
+    found["particles"] = timed(group, particles.during, rounds)
     found["bytes"] = {"data": sent_by(step.during), "particles": sent_by(particles.during)}
     sums = {}
     for count in MESSAGES:
         tensor = torch.zeros(count // 4)
-        sums[count] = timed(ranks, lambda tensor=tensor: dist.all_reduce(tensor), rounds)
+        sums[count] = timed(group, lambda tensor=tensor: dist.all_reduce(tensor), rounds)
     found["all_reduce"] = sums
     found["link"] = fitted(sums)
     described = small.module._get_ddp_logging_data()
@@ -156,9 +156,9 @@ def projected(found: dict, hosts: int) -> dict:
 
 def on_a_host(path: str, rounds: int) -> None:
     torch.set_num_threads(1)
-    with joined() as ranks:
-        found = measure(ranks, rounds)
-        if ranks.first:
+    with joined() as group:
+        found = measure(group, rounds)
+        if group.is_first:
             Path(path).write_text(json.dumps(found))
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from benchmarks.network import BATCH, PARTICLES, SIZES
 from benchmarks.timing import Call, interleave, machine, summary, write_json
-from sfnn_pyro.memory import keep_pages
+from sfnn_pyro.system.allocator import keep_pages
 
 
 def sampling(m: int, b: int, n: int) -> dict[str, Call]:

@@ -30,7 +30,7 @@ def make_ours(
     from sfnn_pyro import estimators
     from sfnn_pyro.guides import PriorProposal
     from sfnn_pyro.models import SFNN, ReplicatedSFNN
-    from sfnn_pyro.optim import JointOptim
+    from sfnn_pyro.training import JointOptim
 
     x, y = (torch.from_numpy(part).to(device) for part in make_batch(batch, sizes))
     name = f"network{next(NUMBERS)}"

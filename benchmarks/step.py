@@ -13,7 +13,7 @@ import torch
 from benchmarks.network import BATCH, PARTICLES, SIZES
 from benchmarks.rivals import STEPS, build
 from benchmarks.timing import interleave, machine, peak_memory, ratio, summary, write_json
-from sfnn_pyro.memory import keep_pages
+from sfnn_pyro.system.allocator import keep_pages
 
 
 def parse(argv=None) -> argparse.Namespace:

@@ -17,8 +17,8 @@ from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.experiments.making import OnProgress
 from sfnn_pyro.experiments.replicas import alike, execute_alike
 from sfnn_pyro.experiments.runner import execute
-from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
+from sfnn_pyro.system.stop_requests import Interrupted
 
 MEMORY_OF_A_RUN = 2**30
 """Bytes; a training on MNIST takes about 0.8 GiB."""

@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from sfnn_pyro.denormals import flushed_denormals
 from sfnn_pyro.experiments.grid import Run
-from sfnn_pyro.files import read_sealed, remove_leftovers, write_sealed
-from sfnn_pyro.interrupts import Interrupted, Request
+from sfnn_pyro.system.atomic_files import remove_leftovers
+from sfnn_pyro.system.denormals import flushed_denormals
+from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
+from sfnn_pyro.system.stop_requests import Interrupted, StopRequest
+from sfnn_pyro.training import Callback, Trainer
 
 TRAINED = 0.9
 """The part of a run's work that is training, for the progress display."""
@@ -21,7 +23,7 @@ TRAINED = 0.9
 OnProgress = Callable[[float, str], None]
 
 
-class Making(ABC):
+class Making(Callback, ABC):
     """One training and its measuring, of one run or of several as replicas.
 
     Arguments:
@@ -50,7 +52,7 @@ class Making(ABC):
         checkpoint: Path,
         device: str,
         on_progress: OnProgress,
-        request: Request,
+        request: StopRequest,
     ) -> None:
         self.run, self.folder, self.checkpoint = run, folder, checkpoint
         self.device, self.on_progress, self.request = device, on_progress, request
@@ -98,33 +100,32 @@ class Making(ABC):
     def _finish(self) -> None:
         """Measures what was trained and writes it."""
 
-    def _start_epoch(self) -> None:  # noqa: B027 (may be left out)
-        """Called before every epoch."""
-
     def _contents(self) -> dict[str, Any]:
         """What else is saved."""
         return {}
 
     def _train(self, interval: float) -> None:
-        def after_step(mean: float) -> None:
-            self.on_progress(TRAINED * self.trainer.progress, f"{mean:8.2f} nats{self.note}")
-            self.request.check()
-            if time.monotonic() - self.saved >= interval:
-                self._save()
-
+        self._interval = interval
         kind = torch.device(self.device).type
         autocast: Any = nullcontext()
         if self.run.precision == "bfloat16":
             autocast = torch.autocast(kind, torch.bfloat16)
-        self._start_epoch()
         if not self.trainer.steps:
             self._probe(0)
         with autocast:
-            for epoch in self.trainer.run(after_step, lambda count: self.request.check()):
+            for epoch in self.trainer.run(self):
                 with torch.autocast(kind, enabled=False):
                     self._probe(epoch.epoch)
-                if epoch.epoch < self.run.epochs:
-                    self._start_epoch()
+
+    def on_step(self, trainer: Trainer, log_likelihood: float) -> None:
+        note = f"{log_likelihood:8.2f} nats{self.note}"
+        self.on_progress(TRAINED * trainer.progress, note)
+        self.request.check()
+        if time.monotonic() - self.saved >= self._interval:
+            self._save()
+
+    def on_validation(self, trainer: Trainer, datapoints: int) -> None:
+        self.request.check()
 
     def _save(self) -> None:
         contents = {

@@ -14,8 +14,8 @@ from sfnn_pyro.data.cache import VARIABLE
 from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.experiments.local import Made, in_worker
 from sfnn_pyro.experiments.results import result_path
-from sfnn_pyro.files import write_text
 from sfnn_pyro.runs import RunError
+from sfnn_pyro.system.atomic_files import write_text
 
 RETRIES = 3
 PATIENCE = 60.0

@@ -99,10 +99,10 @@ def make_trainer(run: Run, model: Any, data: Dataset) -> Trainer:
     return Trainer(
         model=program,
         guide=guide,
-        estimator=make_estimator(run),
+        estimator=estimators(run),
         parameters=parameters,
-        train=data.train,
-        validation=followed(data),
+        train_data=training_data(run, data),
+        validation_data=followed(data),
         schedule=make_schedule(run),
         validation_particles=validation_particles(run),
     )
@@ -138,6 +138,19 @@ def make_estimator(run: Run, epoch: int = 0) -> ELBO:
     options: dict[str, Any] = {"insomnia": run.insomnia} if run.estimator == "rws" else {}
     estimator = ESTIMATORS[run.estimator](num_particles=run.particles_at(epoch), **options)
     return Resampled(estimator, run.kept) if run.kept else estimator
+
+
+def estimators(run: Run) -> Callable[[int], ELBO]:
+    """The estimator of every epoch, from 0; a new one where the number of particles changes."""
+    made: dict[int, ELBO] = {}
+
+    def of_epoch(epoch: int) -> ELBO:
+        count = run.particles_at(epoch)
+        if count not in made:
+            made[count] = make_estimator(run, epoch)
+        return made[count]
+
+    return of_epoch
 
 
 def particle_counts(largest: int) -> list[int]:

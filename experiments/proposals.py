@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pyro.infer import ELBO
 
 from sfnn_pyro.data import load_dataset
 from sfnn_pyro.estimators import ESTIMATORS, G5, Estimator, ReweightedWakeSleep
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.files import write_text
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import machine
+from sfnn_pyro.system.atomic_files import write_text
 from sfnn_pyro.training import Schedule, Trainer
 
 GUIDES = ("prior", "recognition", "mixture")
@@ -41,18 +42,17 @@ def main(arguments: list[str] | None = None) -> None:
     }
     guide = guides[options.guide]
     schedule = Schedule(options.epochs, options.learning_rate, seed=options.seed)
+    first, later = _estimator(options), _WithGuide(G5(options.particles), prior)
     trainer = Trainer(
         model=model,
         guide=guide,
-        estimator=_estimator(options),
-        train=data.train,
-        validation=data.validation,
+        estimator=lambda epoch: later if 0 < options.prior_from <= epoch + 1 else first,
+        train_data=data.train,
+        validation_data=data.validation,
         schedule=schedule,
     )
     start = time.perf_counter()
     for epoch in trainer.run():
-        if epoch.epoch == options.prior_from - 1:
-            trainer.guide, trainer.estimator = prior, G5(options.particles)
         seconds = time.perf_counter() - start
         print(
             f"epoch {epoch.epoch}: train {epoch.train_log_likelihood:.2f}, "
@@ -78,6 +78,23 @@ def main(arguments: list[str] | None = None) -> None:
     }
     write_text(options.out, json.dumps(result, indent=2) + "\n")
     print({key: value for key, value in result.items() if key.startswith("negative")})
+
+
+class _WithGuide(ELBO):
+    """An estimator with a guide of its own, whatever guide it is given."""
+
+    def __init__(self, estimator: ELBO, guide: Any) -> None:
+        super().__init__(num_particles=estimator.num_particles)
+        self.estimator, self.guide = estimator, guide
+
+    def loss(self, model: Any, guide: Any, *args: Any) -> float:
+        return self.estimator.loss(model, self.guide, *args)
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any) -> float:
+        return self.estimator.loss_and_grads(model, self.guide, *args)
+
+    def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
+        return self.estimator._get_trace(model, self.guide, args, kwargs)
 
 
 def _estimator(options: argparse.Namespace) -> Estimator:

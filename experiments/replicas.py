@@ -25,10 +25,10 @@ from sfnn_pyro.experiments.problems import (
 )
 from sfnn_pyro.experiments.results import result_path
 from sfnn_pyro.experiments.runner import execute, write_made
-from sfnn_pyro.interrupts import interruptible
 from sfnn_pyro.reparam import deterministic
-from sfnn_pyro.replicas import ReplicaTrainer
+from sfnn_pyro.system.stop_requests import interruptible
 from sfnn_pyro.training import NonFiniteError
+from sfnn_pyro.training.replicas import ReplicaTrainer
 
 MOST = 12
 """Replicas at a time; more save nothing more."""

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from sfnn_pyro.experiments.grid import Grid, Row, select
 from sfnn_pyro.experiments.plots import draw
 from sfnn_pyro.experiments.results import read_results
-from sfnn_pyro.files import replacing, write_text
+from sfnn_pyro.system.atomic_files import replacing, write_text
 
 COLUMNS = (
     "method",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.experiments.grid import Run
-from sfnn_pyro.files import write_text
+from sfnn_pyro.system.atomic_files import write_text
 
 
 def result_path(folder: Path, run: Run) -> Path:

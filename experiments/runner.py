@@ -15,15 +15,13 @@ from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.experiments.making import TRAINED, Making, OnProgress
 from sfnn_pyro.experiments.problems import (
     load_data,
-    make_estimator,
     make_model,
     make_trainer,
-    training_data,
 )
 from sfnn_pyro.experiments.results import result_path, write_result
-from sfnn_pyro.files import remove_leftovers
-from sfnn_pyro.interrupts import interruptible
 from sfnn_pyro.runs import machine
+from sfnn_pyro.system.atomic_files import remove_leftovers
+from sfnn_pyro.system.stop_requests import interruptible
 from sfnn_pyro.training import NonFiniteError
 
 
@@ -83,17 +81,7 @@ class _Making(Making):
         self.data: Dataset = load_data(self.run, self.device)
         self.model = make_model(self.run, self.data, self.device)
         self.trainer = make_trainer(self.run, self.model, self.data)
-        self.of_epoch = training_data(self.run, self.data)
         self.probes = {}
-
-    def _start_epoch(self) -> None:
-        epoch = len(self.trainer.history)
-        self.trainer.train = self.of_epoch(epoch)
-        if self.trainer.estimator.num_particles != self.run.particles_at(epoch):
-            estimator: Any = make_estimator(self.run, epoch)
-            if hasattr(estimator, "load_state_dict"):
-                estimator.load_state_dict(self.trainer.estimator.state_dict())
-            self.trainer.estimator = estimator
 
     def _probe(self, epoch: int) -> None:
         self.probes[str(epoch)] = {

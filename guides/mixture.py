@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
+from sfnn_pyro.particles.proposals import MixtureOf
 
-class MixtureProposal(torch.nn.Module):
+
+class MixtureProposal(torch.nn.Module, MixtureOf):
     r"""A share of the particles from the prior, the rest from another guide.
 
     .. math::

@@ -5,8 +5,10 @@ from typing import Any
 
 from pyro import poutine
 
+from sfnn_pyro.particles.proposals import PriorOf
 
-class PriorProposal:
+
+class PriorProposal(PriorOf):
     r"""Proposes from the model itself, :math:`R(h | y, x) := P(h | x)`.
 
     The weights reduce to :math:`w = P(y | h)`. An estimator of this package sees that model and

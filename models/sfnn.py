@@ -120,7 +120,10 @@ class SFNN(PyroModule):
             return dist.Categorical(logits=o, validate_args=False)
         if self.likelihood == "gaussian":
             return dist.Normal(o, 1.0, validate_args=False).to_event(1)
-        return dist.Bernoulli(logits=o, validate_args=False).to_event(1)
+        fn = dist.Bernoulli(logits=o, validate_args=False)
+        # The logits of all particles need no look, the observed values do.
+        fn._validate_args = is_validation_enabled()
+        return fn.to_event(1)
 
     def _check(self, x: Tensor, y: Tensor | None) -> None:
         if x.dim() != 2 or x.shape[1] != self.sizes[0] or not len(x):

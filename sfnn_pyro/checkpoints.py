@@ -12,9 +12,7 @@ from typing import Any
 import filelock
 
 from sfnn_pyro.data import Dataset
-from sfnn_pyro.distributed import DistributedTrainer, Ranks, check_agreement
-from sfnn_pyro.files import WriteError, read_sealed, remove_leftovers, write_sealed, write_text
-from sfnn_pyro.interrupts import Interrupted, Request, interruptible
+from sfnn_pyro.distributed import DistributedTrainer, ProcessGroup, check_agreement
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import (
     RunConfig,
@@ -25,7 +23,10 @@ from sfnn_pyro.runs import (
     save_model,
     write_history,
 )
-from sfnn_pyro.training import NonFiniteError, Trainer
+from sfnn_pyro.system.atomic_files import WriteError, remove_leftovers, write_text
+from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
+from sfnn_pyro.system.stop_requests import Interrupted, StopRequest, interruptible
+from sfnn_pyro.training import Callback, NonFiniteError, Trainer
 
 CHECKPOINT_KIND = "checkpoint 1"
 WRITTEN = (
@@ -48,7 +49,7 @@ def train_run(
     checkpoint_minutes: float = 5.0,
     on_step: OnStep | None = None,
     device: str = "cpu",
-    ranks: Ranks | None = None,
+    group: ProcessGroup | None = None,
     split: str = "data",
 ) -> tuple[SFNN, Dataset]:
     """Trains in a run folder, from its checkpoint if it holds one, until its ``model.pt`` exists.
@@ -63,7 +64,7 @@ def train_run(
         checkpoint_minutes: the longest time between checkpoints; 0 for one after every step.
         on_step: called after every step with the trainer and the step's mean log-likelihood.
         device: where to compute; no part of the configuration.
-        ranks: of several processes that train together and all call this; only the first of them
+        group: of several processes that train together and all call this; only the first of them
             writes, and only it must see the folder.
         split: what the processes divide, ``"data"`` or ``"particles"``: see
             ``DistributedTrainer``.
@@ -90,22 +91,22 @@ def train_run(
     """
     if not checkpoint_minutes >= 0:
         raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
-    ranks = ranks or Ranks()
+    group = group or ProcessGroup()
     data = config.load_data().to(device)
-    check_agreement(ranks, {**_facts(config, data), "split": split})
+    check_agreement(group, {**_facts(config, data), "split": split})
     model = config.make_model(data).to(device)
-    with interruptible() as request, locked(folder) if ranks.first else nullcontext():
-        if ranks.first:
+    with interruptible() as request, locked(folder) if group.is_first else nullcontext():
+        if group.is_first:
             _check_same(config, folder)
-        if ranks.of_first((folder / "model.pt").exists()):
-            state = load_model(folder)[0].state_dict() if ranks.first else None
-            model.load_state_dict(ranks.of_first(state))
+        if group.broadcast((folder / "model.pt").exists()):
+            state = load_model(folder)[0].state_dict() if group.is_first else None
+            model.load_state_dict(group.broadcast(state))
         else:
             trainer = config.make_trainer(model, data)
-            if not ranks.alone:
-                trainer = DistributedTrainer.of(trainer, ranks, split)
-            keeper = _Keeper(config, folder, data, model, trainer, ranks)
-            keeper.run(request, checkpoint_minutes * 60, on_step)
+            if not group.is_alone:
+                trainer = DistributedTrainer.of(trainer, group, split)
+            interval = 60 * checkpoint_minutes
+            _Keeper(config, folder, data, model, trainer, group, request, interval, on_step).run()
     return model, data
 
 
@@ -152,7 +153,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @dataclass
-class _Keeper:
+class _Keeper(Callback):
     """What a run folder needs while it is trained in."""
 
     config: RunConfig
@@ -160,45 +161,46 @@ class _Keeper:
     data: Dataset
     model: SFNN
     trainer: Trainer
-    ranks: Ranks
+    group: ProcessGroup
+    request: StopRequest
+    interval: float
+    after_step: OnStep | None
     _recorded: int | None = None
 
-    def run(self, request: Request, seconds: float, on_step: OnStep | None) -> None:
+    def run(self) -> None:
         self._begin()
-        saved = time.monotonic()
-
-        def after_step(mean: float) -> None:
-            nonlocal saved
-            self._claim()
-            self._record_ranks()
-            if on_step is not None:
-                on_step(self.trainer, mean)
-            if self._agreed(request, time.monotonic() - saved >= seconds):
-                self._save()
-                saved = time.monotonic()
-
-        def within_validation(count: int) -> None:
-            if self.ranks.alone:  # ranks may be at different places
-                request.check()
-
+        self._saved = time.monotonic()
         try:
-            for _ in self.trainer.run(after_step, within_validation):
+            for _ in self.trainer.run(self):
                 self._after_epoch()
-                self._agreed(request, False)
+                self._agreed(False)
         except Interrupted as error:
             self._save()
             raise Interrupted(error.number, f"{error}: {self._where()}") from None
         except NonFiniteError as error:
             self._save()
-            if self.ranks.first:
+            if self.group.is_first:
                 text = json.dumps(error.report, indent=2) + "\n"
                 write_text(self.folder / "failure.json", text)
             raise
         self._finish()
 
-    def _agreed(self, request: Request, due: bool) -> bool:
+    def on_step(self, trainer: Trainer, log_likelihood: float) -> None:
+        self._claim()
+        self._record_ranks()
+        if self.after_step is not None:
+            self.after_step(trainer, log_likelihood)
+        if self._agreed(time.monotonic() - self._saved >= self.interval):
+            self._save()
+            self._saved = time.monotonic()
+
+    def on_validation(self, trainer: Trainer, datapoints: int) -> None:
+        if self.group.is_alone:  # ranks may be at different places
+            self.request.check()
+
+    def _agreed(self, due: bool) -> bool:
         """Whether to save now: all ranks stop, and all save, after the same step."""
-        number, save = self.ranks.most([request.number or 0, due])
+        number, save = self.group.max([self.request.number or 0, due])
         if number:
             raise Interrupted(int(number))
         return bool(save)
@@ -206,31 +208,31 @@ class _Keeper:
     def _begin(self) -> None:
         path = self.folder / "checkpoint.pt"
         contents = None
-        if self.ranks.first:
+        if self.group.is_first:
             for name in WRITTEN:
                 remove_leftovers(self.folder / name)
             (self.folder / "failure.json").unlink(missing_ok=True)
             if path.exists():
                 contents = read_sealed(path, CHECKPOINT_KIND)
-        contents = self.ranks.of_first(contents)
+        contents = self.group.broadcast(contents)
         if contents is not None:
             self._load(contents, path)
         self._recorded = self.trainer.steps
 
     def _claim(self) -> None:
         """Says what the folder is for, once there is a step to keep: a false start leaves none."""
-        if not self.ranks.first:
+        if not self.group.is_first:
             return
         if not (self.folder / "config.json").exists():
             write_text(self.folder / "config.json", self.config.to_json())
 
     def _record_ranks(self) -> None:
         """Adds a line for this start of the training: from which step, by which ranks."""
-        if self.ranks.alone or not self.ranks.first or self._recorded is None:
+        if self.group.is_alone or not self.group.is_first or self._recorded is None:
             return
         path, began = self.folder / "ranks.json", self._recorded
         starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        start = {"from_step": began, **self.trainer.ranks_record()}  # type: ignore[attr-defined]
+        start = {"from_step": began, **self.trainer.record()}  # type: ignore[attr-defined]
         lines = ",\n".join(f" {json.dumps(one)}" for one in [*starts, start])
         write_text(path, f"[\n{lines}\n]\n")
         self._recorded = None
@@ -252,11 +254,11 @@ class _Keeper:
             "provenance": dict(self.data.provenance),
             "trainer": self.trainer.state_dict(),
         }
-        if self.ranks.first:
+        if self.group.is_first:
             write_sealed(self.folder / "checkpoint.pt", CHECKPOINT_KIND, contents)
 
     def _after_epoch(self) -> None:
-        if not self.ranks.first:
+        if not self.group.is_first:
             return
         history = self.trainer.history
         write_history(history, self.folder / "history.csv")
@@ -266,7 +268,7 @@ class _Keeper:
             save_model(self.model, self.config, self.data, self.folder / "best.pt")
 
     def _finish(self) -> None:
-        if not self.ranks.first:
+        if not self.group.is_first:
             return
         write_history(self.trainer.history, self.folder / "history.csv")
         save_model(self.model, self.config, self.data, self.folder / "model.pt")

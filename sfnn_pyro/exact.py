@@ -5,11 +5,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from pyro import poutine
+from pyro.poutine import Trace
 from torch import Tensor
 
-from sfnn_pyro.particles import PARTICLE_PLATE, guess_plate_nesting, trace_program
-from sfnn_pyro.sites import Layout, sample_sites, total_log_prob
+from sfnn_pyro.distributions.wrapped import base_of
+from sfnn_pyro.particles import (
+    Fixed,
+    Layout,
+    SameMinibatch,
+    guess_plate_nesting,
+    sample_sites,
+    total_log_prob,
+    trace_program,
+)
+from sfnn_pyro.particles.layout import broadcast_weight
+from sfnn_pyro.particles.terms import is_drawn
 
 
 def exact_log_likelihood(
@@ -119,12 +129,18 @@ def _per_datapoint(total: Tensor) -> Tensor:
 def _tables(
     model: Callable, args: tuple, kwargs: dict, max_states: int, chunk: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Log P(y | h) and log P(h | x) of every configuration, ``(S, *batch)`` in chunks."""
+    """Log P(y | h) and log P(h | x) of every configuration, ``(S, *batch)`` in chunks.
+
+    P(h | x) is the law that the latents are drawn from, as in the estimates by particles: a scale
+    or a mask of a latent site changes nothing, and each sums to one over its states.
+    """
     nesting = guess_plate_nesting(model, model, args, kwargs)
-    trace = trace_program(model, args, kwargs, num_particles=1, plate_nesting=nesting)
+    minibatch: dict[str, tuple[int, Tensor]] = {}
+    with SameMinibatch(minibatch, strict=True):
+        trace = trace_program(model, args, kwargs, num_particles=1, plate_nesting=nesting)
     sites = sample_sites(trace)
-    layout = Layout.of(sites, nesting, PARTICLE_PLATE)
-    latents = [_Enumerated(site, nesting, layout.sum_dims) for site in sites if _is_latent(site)]
+    layout = Layout.of(sites, nesting)
+    latents = [_Enumerated(site, layout.sum_dims) for site in sites if is_drawn(site)]
     radices = [radix for latent in latents for radix in latent.radices]
     states = math.prod(radices)
     if states > max_states:
@@ -139,11 +155,23 @@ def _tables(
         for latent in latents:
             own, digits = digits[:, : len(latent.radices)], digits[:, len(latent.radices) :]
             values[latent.name] = latent.value(own)
-        yield _log_probs(model, values, args, kwargs, len(index), nesting)
-
-
-def _is_latent(site: Any) -> bool:
-    return not site["is_observed"]
+        with SameMinibatch(minibatch, strict=True), Fixed(values):
+            trace = trace_program(
+                model, args, kwargs, num_particles=len(index), plate_nesting=nesting
+            )
+        sites = sample_sites(trace)
+        for latent in latents:
+            latent.check(trace)
+        if {site["name"] for site in sites if is_drawn(site)} != set(values):
+            raise ValueError("the model has other latent sites in some of its configurations")
+        layout = Layout.of(sites, nesting)
+        observed = total_log_prob([layout.term(site) for site in sites if not is_drawn(site)])
+        laws = [layout.term(site).law_total() for site in sites if is_drawn(site)]
+        shape = layout.batch_shape
+        yield (
+            broadcast_weight(observed, len(index), shape),
+            broadcast_weight(sum(laws, torch.zeros(())), len(index), shape),
+        )
 
 
 def _digits(index: Tensor, radices: list[int]) -> Tensor:
@@ -155,38 +183,13 @@ def _digits(index: Tensor, radices: list[int]) -> Tensor:
     return torch.stack(digits[::-1], 1) if digits else index.new_zeros(len(index), 0)
 
 
-def _log_probs(
-    model: Callable, values: dict, args: tuple, kwargs: dict, states: int, nesting: int
-) -> tuple[Tensor, Tensor]:
-    trace = trace_program(
-        poutine.condition(model, data=values),
-        args,
-        kwargs,
-        num_particles=states,
-        plate_nesting=nesting,
-    )
-    sites = sample_sites(trace)
-    layout = Layout.of(sites, nesting, PARTICLE_PLATE)
-    observed = total_log_prob([layout.term(s) for s in sites if s["name"] not in values])
-    latent = total_log_prob([layout.term(s) for s in sites if s["name"] in values])
-    observed, latent = torch.as_tensor(observed), torch.as_tensor(latent)
-    return observed, latent.expand(torch.broadcast_shapes(observed.shape, latent.shape))
-
-
 class _Enumerated:
     """A latent site's values, indexed by the digits of a datapoint's configuration."""
 
-    def __init__(self, site: Any, nesting: int, sum_dims: tuple[int, ...]) -> None:
+    def __init__(self, site: Any, sum_dims: tuple[int, ...]) -> None:
         self.name = site["name"]
-        fn, base = site["fn"], site["fn"]
-        while isinstance(base, torch.distributions.Independent):
-            base = base.base_dist
-        if not getattr(base, "has_enumerate_support", False):
-            raise ValueError(
-                f"site '{self.name}': a {type(base).__name__} cannot be enumerated; "
-                "use log_likelihood, which samples it"
-            )
-        self.support = _flat_support(base)
+        fn, base = site["fn"], base_of(site["fn"])
+        self.support = self._support(base)
         inner = len(base.batch_shape) - len(fn.batch_shape)
         own = {dim - inner for dim in sum_dims} | set(range(-inner, 0))
         self.batch_shape = base.batch_shape
@@ -203,8 +206,28 @@ class _Enumerated:
         picked = picked.reshape(len(digits), *self.own_shape[1:], *event)
         return picked.expand(len(digits), *self.batch_shape[1:], *event)
 
+    def check(self, trace: Trace) -> None:
+        """Refuses a support that is another one in some configurations."""
+        support = self._support(base_of(trace.nodes[self.name]["fn"]))
+        if support.shape != self.support.shape or not support.equal(self.support):
+            raise self._depends()
 
-def _flat_support(base: Any) -> Tensor:
-    """``(K, *event)``: the support of one element of a distribution."""
-    support = base.enumerate_support(expand=False)
-    return support.reshape(support.shape[0], *base.event_shape)
+    def _support(self, base: Any) -> Tensor:
+        """``(K, *event)``: the support of one element of a distribution."""
+        if not getattr(base, "has_enumerate_support", False):
+            raise ValueError(
+                f"site '{self.name}': a {type(base).__name__} cannot be enumerated; "
+                "use log_likelihood, which samples it"
+            )
+        try:
+            support = base.enumerate_support(expand=False)
+        except NotImplementedError:  # the count differs from element to element
+            raise self._depends() from None
+        return support.reshape(support.shape[0], *base.event_shape)
+
+    def _depends(self) -> ValueError:
+        return ValueError(
+            f"site '{self.name}': its support is not the same for every datapoint and "
+            "configuration, so that its values cannot be enumerated; use log_likelihood, which "
+            "samples it"
+        )

@@ -6,22 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro import poutine
-from pyro.infer.reparam.reparam import Reparam
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from sfnn_pyro.distributions.wrapped import base_of, name_of, with_base
 from sfnn_pyro.evaluation import ranges
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.particles import (
-    PARTICLE_PLATE,
     Fixed,
+    Layout,
+    MixtureOf,
     Particles,
+    SiteTerm,
     draw_particles,
     guess_plate_nesting,
+    sample_sites,
+    total_log_prob,
     trace_program,
 )
-from sfnn_pyro.sites import Layout, SiteTerm, sample_sites
-from sfnn_pyro.weights import effective_sample_size, log_mean_exp, responsibilities
+from sfnn_pyro.particles.terms import carries_log_prob
+from sfnn_pyro.particles.weights import effective_sample_size, log_mean_exp, responsibilities
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def impute(
 
     Arguments:
         model: a Pyro model with the signature ``model(x, y)``, whose elements of y are
-            independent given its latents.
+            independent given its latents. What else it observes is conditioned on.
         x: ``(B, dx)``.
         y: ``(B, dy)``; unknown entries may hold anything finite.
         known: booleans that broadcast to ``y``.
@@ -160,53 +164,110 @@ def _impute(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     nesting = guess_plate_nesting(model, guide, (x, y), {})
     seen = torch.where(known, y, torch.full_like(y, fill))
-    particles = draw_particles(
-        model,
-        guide,
-        (x, seen),
-        {},
-        num_particles=num_particles,
-        plate_nesting=nesting,
-        strategy=_masking(site, known),
-    )
-    log_weight = particles.log_weight()  # (M, *batch)
-    if site not in {term.name for term in particles.observed if isinstance(term, SiteTerm)}:
+    with _PartlyObserved(site, known) as partly:
+        particles = draw_particles(
+            model,
+            guide,
+            (x, seen),
+            {},
+            num_particles=num_particles,
+            plate_nesting=nesting,
+            strategy=lambda site: None,
+        )
+    if partly.value is None:
         raise ValueError(f"site={site!r}: the model observes no site of this name")
+    if partly.latents_after and isinstance(guide, MixtureOf):
+        raise ValueError(
+            f"site '{partly.latents_after[0]}' is drawn after '{site}' and may depend on it, "
+            "which a mixture of proposals cannot weight; use one of its guides"
+        )
+    log_weight = particles.log_weight()  # (M, *batch)
     if log_weight[0].numel() != len(y):
         raise ValueError(
             f"the model's weights have shape {tuple(log_weight.shape)} for {len(y)} datapoints: "
             "every latent site must lie in the data plate"
         )
-    weight = responsibilities(log_weight)
-    values = _resampled(particles, weight, num_samples)
-    with Fixed(values):
-        trace = trace_program(
-            poutine.uncondition(model),
-            (x, seen),
-            {},
-            num_particles=num_samples,
-            plate_nesting=nesting,
-        )
-    samples = torch.where(known, y, trace.nodes[site]["value"].to(y))
-    with Fixed(_latents(particles)):
-        trace = trace_program(
-            model,
-            (x, y),
-            {},
-            num_particles=num_particles,
-            plate_nesting=nesting,
-            strategy=_masking(site, ~known),
-        )
-    layout = Layout.of(sample_sites(trace), nesting, PARTICLE_PLATE)
-    rest = layout.term(trace.nodes[site]).log_prob()  # (M, *batch)
-    log_rest = torch.logsumexp(weight.log() + rest, 0)
+    index = _resampled(responsibilities(log_weight), num_samples)
+    if partly.observed_after:
+        # What is observed after y may depend on it: its draw is part of the particle.
+        drawn = _taken(partly.value, index)
+    else:
+        latents = {name: _taken(value, index) for name, value in _latents(particles).items()}
+        with _PartlyObserved(site, known) as again, Fixed(latents):
+            trace_program(model, (x, seen), {}, num_particles=num_samples, plate_nesting=nesting)
+        assert again.value is not None
+        drawn = again.value
     rows = len(y)
+    log_known = log_mean_exp(log_weight)
+    whole = _log_weight_of_whole(model, particles, (x, y), nesting)
+    whole = torch.where(log_weight == -torch.inf, -torch.inf, log_weight + whole)
     return (
-        samples,
-        log_mean_exp(log_weight).reshape(rows),
-        log_rest.reshape(rows),
+        torch.where(known, y, drawn.to(y)),
+        log_known.reshape(rows),
+        (log_mean_exp(whole) - log_known).reshape(rows),
         effective_sample_size(log_weight).reshape(rows),
     )
+
+
+def _log_weight_of_whole(
+    model: Callable, particles: Particles, args: tuple, nesting: int
+) -> Tensor:
+    """What the log-weights of the same particles change by when all of y is observed."""
+    with Fixed(_latents(particles)):
+        trace = trace_program(
+            model, args, {}, num_particles=particles.num_particles, plate_nesting=nesting
+        )
+    sites = sample_sites(trace)
+    layout = Layout.of(sites, nesting)
+    whole = total_log_prob([layout.term(site) for site in sites])
+    return whole - total_log_prob([*particles.observed, *particles.latent])
+
+
+class _PartlyObserved(Messenger):
+    """Observes some elements of a site, draws the others, and weights the former alone."""
+
+    def __init__(self, site: str, known: Tensor) -> None:
+        super().__init__()
+        self.site, self.known = site, known
+        self.value: Tensor | None = None
+        self._run: dict[str, bool] = {}  # sites of this run, and whether they are observed
+        self._model: dict[str, bool] = {}  # of the last run that met the site
+
+    def _after(self, observed: bool) -> list[str]:
+        names = list(self._model)
+        after = names[names.index(self.site) + 1 :]
+        return [name for name in after if self._model[name] is observed]
+
+    @property
+    def observed_after(self) -> list[str]:
+        """Observed sites after this one, which may depend on it."""
+        return self._after(True)
+
+    @property
+    def latents_after(self) -> list[str]:
+        """Latent sites after this one, which may depend on it."""
+        return self._after(False)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not carries_log_prob(msg):
+            return
+        if msg["name"] in self._run:
+            self._run = {}
+        self._run[msg["name"]] = bool(msg["is_observed"])
+        if self.site in self._run:
+            self._model = self._run
+        if msg["name"] != self.site or not msg["is_observed"]:
+            return
+        fn = msg["fn"]
+        if len(base_of(fn).event_shape):
+            raise ValueError(
+                f"site '{msg['name']}': the elements of a {name_of(fn)} cannot be masked one "
+                "by one; impute takes observations that are independent given the latents"
+            )
+        drawn = fn.sample()
+        self.value = torch.where(self.known, msg["value"].to(drawn), drawn)
+        msg["value"] = self.value
+        msg["fn"] = with_base(fn, lambda base: base.mask(self.known))
 
 
 def _latents(particles: Particles) -> dict[str, Tensor]:
@@ -214,42 +275,14 @@ def _latents(particles: Particles) -> dict[str, Tensor]:
     return {term.name: term.value for term in terms}
 
 
-def _resampled(particles: Particles, weight: Tensor, num_samples: int) -> dict[str, Tensor]:
-    """S draws of every datapoint's latents among its M, all its sites by the same index."""
+def _resampled(weight: Tensor, num_samples: int) -> Tensor:
+    """``(S, *batch)``: which of the M particles each of S draws of every datapoint is."""
     flat = weight.movedim(0, -1)  # (*batch, M)
     index = torch.multinomial(flat.reshape(-1, flat.shape[-1]), num_samples, replacement=True)
-    index = index.T.reshape(num_samples, *weight.shape[1:])
-    return {
-        name: torch.take_along_dim(
-            value, index.reshape(index.shape + (1,) * (value.dim() - index.dim())), 0
-        )
-        for name, value in _latents(particles).items()
-    }
+    return index.T.reshape(num_samples, *weight.shape[1:])
 
 
-class _Masked(Reparam):
-    """An observed site of which only some elements count."""
-
-    def __init__(self, mask: Tensor) -> None:
-        self.mask = mask
-
-    def apply(self, msg: Any) -> Any:
-        fn, sums = msg["fn"], 0
-        while isinstance(fn, torch.distributions.Independent):
-            sums += fn.reinterpreted_batch_ndims
-            fn = fn.base_dist
-        if len(fn.event_shape):
-            raise ValueError(
-                f"site '{msg['name']}': the elements of a {type(fn).__name__} cannot be masked one "
-                "by one; impute takes observations that are independent given the latents"
-            )
-        fn = fn.mask(self.mask)
-        return {
-            "fn": fn.to_event(sums) if sums else fn,
-            "value": msg["value"],
-            "is_observed": msg["is_observed"],
-        }
-
-
-def _masking(site: str, mask: Tensor) -> Callable[[Any], Any]:
-    return lambda msg: _Masked(mask) if msg["name"] == site and msg["is_observed"] else None
+def _taken(value: Tensor, index: Tensor) -> Tensor:
+    """The particles' values at the drawn indices, all sites by the same."""
+    index = index.reshape(index.shape + (1,) * (value.dim() - index.dim()))
+    return torch.take_along_dim(value, index, 0)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfnn_pyro.particles import guess_plate_nesting, trace_program
+from sfnn_pyro.distributions.wrapped import base_of
+from sfnn_pyro.particles import guess_plate_nesting, sample_sites, trace_program
 from sfnn_pyro.reparam import UnitsReparam, is_bernoulli
-from sfnn_pyro.sites import sample_sites
 
 
 @torch.no_grad()
@@ -32,10 +32,12 @@ def predictive_mean(
         batch_size: datapoints at a time.
 
     Returns:
-        ``(N, dy)``; for a categorical site ``(N, classes)``.
+        ``(N, *event)``, as y itself; for a categorical site with a further dimension, the
+        classes.
 
     Raises:
-        ValueError: a count is below 1, or there is no datapoint.
+        ValueError: a count is below 1, there is no datapoint, the model has no site ``y``, or a
+            unit's logits are NaN (the message names the site and the rows).
 
     Example:
         >>> import torch
@@ -60,10 +62,18 @@ def predictive_mean(
             plate_nesting=nesting,
             strategy=_lazy,
         )
-        fn = trace.nodes["y"]["fn"]
-        mean = fn.probs if isinstance(fn, torch.distributions.Categorical) else fn.mean
-        means.append(mean.expand(num_particles, *mean.shape[-2:]).mean(0))
+        if "y" not in trace.nodes:
+            raise ValueError("the model has no sample site 'y', of which this is the mean")
+        means.append(_mean(trace.nodes["y"]["fn"]).mean(0))
     return torch.cat(means)
+
+
+def _mean(fn: Any) -> Tensor:
+    """``(M, B, ...)``: the mean of a distribution, the probabilities of a categorical one."""
+    base = base_of(fn)
+    if isinstance(base, torch.distributions.Categorical):
+        return base.probs.expand(*base.batch_shape, base.probs.shape[-1])
+    return fn.mean.expand(fn.batch_shape + fn.event_shape)
 
 
 def squared_error(log_likelihood: Tensor, outputs: int) -> Tensor:
@@ -108,7 +118,7 @@ def unit_probabilities(model: Callable[..., Any], x: Tensor) -> dict[str, Tensor
     nesting = guess_plate_nesting(model, model, (x[:1],), {})
     trace = trace_program(model, (x,), {}, num_particles=1, plate_nesting=nesting)
     return {
-        site["name"]: site["fn"].mean.squeeze(0)
+        site["name"]: _mean(site["fn"])[0]
         for site in sample_sites(trace)
         if site["name"] != "y" and not site["is_observed"] and is_bernoulli(site["fn"])
     }

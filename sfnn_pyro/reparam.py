@@ -10,26 +10,22 @@ from typing import Any, ClassVar
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.infer.reparam.reparam import Reparam
-from torch.distributions import constraints
 
-from sfnn_pyro.constant import ConstantSample
-from sfnn_pyro.units import BernoulliUnits, IdentityThroughUnits, StraightThroughUnits
+from sfnn_pyro.distributions.constant import ConstantSample
+from sfnn_pyro.distributions.gumbel import GumbelThroughOneHot, GumbelThroughUnits
+from sfnn_pyro.distributions.units import BernoulliUnits, IdentityThroughUnits, StraightThroughUnits
+from sfnn_pyro.distributions.wrapped import base_of, name_of, with_base
 
 
 def is_bernoulli(fn: Any) -> bool:
     """Whether a distribution is a Bernoulli, with or without ``to_event`` or ``expand``."""
-    while isinstance(fn, torch.distributions.Independent):
-        fn = fn.base_dist
-    return isinstance(fn, torch.distributions.Bernoulli | BernoulliUnits)
+    return isinstance(base_of(fn), torch.distributions.Bernoulli | BernoulliUnits)
 
 
 def bernoulli_logits(fn: Any) -> torch.Tensor:
     """Logits of a Bernoulli, whichever way it was parameterised."""
-    while isinstance(fn, torch.distributions.Independent):
-        fn = fn.base_dist
-    return fn.logits
+    return base_of(fn).logits
 
 
 class UnitsReparam(Reparam):
@@ -107,10 +103,10 @@ class StraightThroughReparam(Reparam):
         fn = msg["fn"]
         if not is_bernoulli(fn):
             raise ValueError(
-                f"site '{msg['name']}': {type(fn).__name__} has no straight-through sample; "
+                f"site '{msg['name']}': {name_of(fn)} has no straight-through sample; "
                 f"{type(self).__name__} takes Bernoulli sites, G4 and VIMCO any discrete site"
             )
-        units = self.units(bernoulli_logits(fn), fn.event_dim, fn.batch_shape)
+        units = self.units.in_place_of(fn)
         return {"fn": units, "value": msg["value"], "is_observed": msg["is_observed"]}
 
 
@@ -134,85 +130,6 @@ class IdentityThroughReparam(StraightThroughReparam):
     """
 
     units: ClassVar[type[StraightThroughUnits]] = IdentityThroughUnits
-
-
-class GumbelThroughUnits(BernoulliUnits):
-    r"""Bernoulli units drawn by logistic noise, with the slope of the tempered sigmoid.
-
-    .. math:: h = 1[z > 0], \quad \partial h / \partial a := \sigma'(z / \tau) / \tau
-
-    Example:
-        >>> import torch
-        >>> a = torch.zeros(2, requires_grad=True)
-        >>> h = GumbelThroughUnits(a, event_dim=1).rsample()
-        >>> h.sum().backward()
-        >>> bool((a.grad > 0).all()), set(h.tolist()) <= {0.0, 1.0}
-        (True, True)
-    """
-
-    has_rsample = True
-
-    def __init__(
-        self,
-        logits: torch.Tensor,
-        event_dim: int,
-        batch_shape: torch.Size | list[int] | None = None,
-        temperature: float = 1.0,
-    ) -> None:
-        super().__init__(logits, event_dim, batch_shape)
-        self.temperature = temperature
-
-    def expand(self, batch_shape: torch.Size, _instance: None = None) -> "GumbelThroughUnits":
-        return GumbelThroughUnits(self.logits, self.event_dim, batch_shape, self.temperature)
-
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> torch.Tensor:
-        shape = self._extended_shape(sample_shape)
-        noise = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
-        z = self.logits + torch.logit(noise, eps=torch.finfo(noise.dtype).tiny)
-        relaxed = torch.sigmoid(z / self.temperature)
-        return (z > 0).to(relaxed) + (relaxed - relaxed.detach())
-
-
-class GumbelThroughOneHot(TorchDistribution):
-    r"""A one-hot draw by Gumbel noise, with the slope of the tempered softmax.
-
-    Example:
-        >>> import torch
-        >>> h = GumbelThroughOneHot(torch.zeros(3, requires_grad=True)).rsample()
-        >>> h.requires_grad, h.sum().item()
-        (True, 1.0)
-    """
-
-    arg_constraints: ClassVar[dict] = {}
-    has_rsample = True
-
-    def __init__(self, logits: torch.Tensor, temperature: float = 1.0) -> None:
-        self.base_dist = dist.OneHotCategorical(logits=logits, validate_args=False)
-        self.temperature = temperature
-        super().__init__(
-            self.base_dist.batch_shape, self.base_dist.event_shape, validate_args=False
-        )
-
-    @property
-    def support(self) -> constraints.Constraint:
-        return self.base_dist.support
-
-    def expand(self, batch_shape: torch.Size, _instance: None = None) -> "GumbelThroughOneHot":
-        logits = self.base_dist.logits
-        return GumbelThroughOneHot(logits.expand(*batch_shape, -1), self.temperature)
-
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> torch.Tensor:
-        logits = self.base_dist.logits
-        noise = torch.empty(
-            self._extended_shape(sample_shape), dtype=logits.dtype, device=logits.device
-        )
-        z = logits - noise.exponential_().log()
-        relaxed = torch.softmax(z / self.temperature, -1)
-        hard = torch.nn.functional.one_hot(z.argmax(-1), z.shape[-1]).to(relaxed)
-        return hard + (relaxed - relaxed.detach())
-
-    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
-        return self.base_dist.log_prob(value)
 
 
 class GumbelThroughReparam(Reparam):
@@ -245,23 +162,16 @@ class GumbelThroughReparam(Reparam):
 
     def apply(self, msg: Any) -> Any:
         fn = msg["fn"]
-        units: TorchDistribution
         if is_bernoulli(fn):
-            units = GumbelThroughUnits(
-                bernoulli_logits(fn), fn.event_dim, fn.batch_shape, self.temperature
-            )
+            units = GumbelThroughUnits.in_place_of(fn, self.temperature)
+        elif isinstance(base_of(fn), torch.distributions.OneHotCategorical):
+            units = with_base(fn, lambda base: GumbelThroughOneHot(base.logits, self.temperature))
         else:
-            one_hot, sums = fn, 0
-            while isinstance(one_hot, torch.distributions.Independent):
-                sums += one_hot.reinterpreted_batch_ndims
-                one_hot = one_hot.base_dist
-            if not isinstance(one_hot, torch.distributions.OneHotCategorical):
-                raise ValueError(
-                    f"site '{msg['name']}': {type(fn).__name__} has no Gumbel sample; "
-                    "GumbelThroughReparam takes Bernoulli and OneHotCategorical sites, G4 and "
-                    "VIMCO any discrete site"
-                )
-            units = GumbelThroughOneHot(one_hot.logits, self.temperature).to_event(sums)
+            raise ValueError(
+                f"site '{msg['name']}': {name_of(fn)} has no Gumbel sample; "
+                "GumbelThroughReparam takes Bernoulli and OneHotCategorical sites, G4 and "
+                "VIMCO any discrete site"
+            )
         return {"fn": units, "value": msg["value"], "is_observed": msg["is_observed"]}
 
 
@@ -282,7 +192,7 @@ class MeanReparam(Reparam):
         fn = msg["fn"]
         if not is_bernoulli(fn):
             raise ValueError(
-                f"site '{msg['name']}': the mean of a {type(fn).__name__} is not one of its "
+                f"site '{msg['name']}': the mean of a {name_of(fn)} is not one of its "
                 "values' relaxations; MeanReparam takes Bernoulli sites"
             )
         mean = torch.sigmoid(bernoulli_logits(fn)).expand(fn.batch_shape + fn.event_shape)

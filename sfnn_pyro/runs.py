@@ -22,10 +22,11 @@ import torch
 
 from sfnn_pyro.data import Dataset, load_dataset
 from sfnn_pyro.estimators import ESTIMATORS, Estimator
-from sfnn_pyro.files import read_sealed, write_sealed, write_text
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.reparam import deterministic
+from sfnn_pyro.system.atomic_files import write_text
+from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
 from sfnn_pyro.training import Epoch, Schedule, Trainer
 
 MODEL_KIND = "model 1"
@@ -90,8 +91,8 @@ class RunConfig:
             guide=PriorProposal(program),
             estimator=self.make_estimator(),
             parameters=list(model.parameters()),
-            train=data.train,
-            validation=data.validation,
+            train_data=data.train,
+            validation_data=data.validation,
             schedule=self.schedule,
             validation_particles=min(self.particles, 20),
         )

@@ -1,7 +1,7 @@
 """Mutation run: changes one place of a module at a time and asks whether a test notices.
 
     pip install cosmic-ray
-    python -m tests.mutation run.jsonl sfnn_pyro/weights.py sfnn_pyro/estimators/*.py
+    python -m tests.mutation run.jsonl sfnn_pyro/particles/weights.py sfnn_pyro/estimators/*.py
     python -m tests.mutation run.jsonl --report
 
 The operators are cosmic-ray's and a few of our own. Nothing is written to the sources: a process
@@ -39,9 +39,9 @@ TESTS = [
     *(f"tests/test_{name}.py" for name in ("random_bits", "resampling", "units")),
     "sfnn_pyro/estimators",
     "sfnn_pyro/evaluation.py",
-    "sfnn_pyro/resampling.py",
-    "sfnn_pyro/weights.py",
-    "sfnn_pyro/units.py",
+    "sfnn_pyro/particles/resampling.py",
+    "sfnn_pyro/particles/weights.py",
+    "sfnn_pyro/distributions/units.py",
 ]
 OPERATORS = re.compile(
     r"core/(NumberReplacer|RemoveDecorator|ZeroIterationForLoop|ExceptionReplacer|Replace("

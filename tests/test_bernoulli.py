@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sfnn_pyro import bernoulli
-from sfnn_pyro.units import BernoulliUnits
+from sfnn_pyro.distributions import kernels as bernoulli
+from sfnn_pyro.distributions.units import BernoulliUnits
 
 
 def rival_log_prob(logits, value, event_dim):

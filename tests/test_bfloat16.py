@@ -7,8 +7,8 @@ from pyro.infer import SVI
 from sfnn_pyro.estimators import G3, G4, G5
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.optim import JointOptim
 from sfnn_pyro.particles import draw_particles
+from sfnn_pyro.training import JointOptim
 from tests.enumeration import Forced
 
 

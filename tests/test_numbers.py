@@ -15,7 +15,7 @@ from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.exact import exact_log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.weights import effective_sample_size, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import effective_sample_size, log_mean_exp, responsibilities
 from tests.data.helpers import untimed
 from tests.enumeration import Forced, joint_states, sfnn_log_probs
 

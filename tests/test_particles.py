@@ -9,6 +9,7 @@ from sfnn_pyro.models import SFNN
 from sfnn_pyro.particles import (
     Component,
     Fixed,
+    MixtureOf,
     draw_particles,
     guess_plate_nesting,
     proposal_kind,
@@ -106,11 +107,15 @@ def test_the_priors_density_is_never_in_the_weights(problem, m, vectorize):
     assert not guided.is_prior and guided.log_weight().shape == (m, 6)
 
 
-class Shares:
+class Shares(MixtureOf):
     """A mixture as draw_particles knows it: guides, and how many particles each draws."""
 
     def __init__(self, components, sizes):
-        self.components, self.sizes = components, sizes
+        self.guides, self.sizes = components, sizes
+
+    @property
+    def components(self):
+        return self.guides
 
     def counts(self, num_particles):
         assert num_particles == sum(self.sizes)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfnn_pyro.random_bits import SMALL, draw, from_bits
+from sfnn_pyro.distributions.random_bits import SMALL, draw, from_bits
 
 ALL = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
 

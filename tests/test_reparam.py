@@ -4,7 +4,7 @@ import pytest
 import torch
 from pyro import poutine
 
-from sfnn_pyro.constant import ConstantSample
+from sfnn_pyro.distributions.constant import ConstantSample
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.reparam import (
     ConstantSampleReparam,

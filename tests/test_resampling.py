@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sfnn_pyro.resampling import resample, taken
+from sfnn_pyro.particles.resampling import resample, taken
 
 
 def expectation(weight, kept):

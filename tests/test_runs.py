@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfnn_pyro.checkpoints import train_run
-from sfnn_pyro.files import SealError, read_sealed, write_sealed
 from sfnn_pyro.runs import RunConfig, RunError, load_model, read_config
+from sfnn_pyro.system.sealed_files import SealError, read_sealed, write_sealed
 from sfnn_pyro.training import NonFiniteError, Schedule
 from tests.data.helpers import memory_below, untimed
 
@@ -177,7 +177,8 @@ def test_checkpoints_come_at_the_interval(tmp_path, monkeypatch):
 def test_the_best_model_is_that_of_the_best_validation(tmp_path, monkeypatch):
     values = iter([-20.0, -10.0, -15.0])
     monkeypatch.setattr(
-        "sfnn_pyro.training.log_likelihood", lambda *args, **kwargs: torch.tensor([next(values)])
+        "sfnn_pyro.training.trainer.log_likelihood",
+        lambda *args, **kwargs: torch.tensor([next(values)]),
     )
     kept = []
     config = RunConfig(

@@ -4,14 +4,13 @@ import pytest
 import torch
 from pyro import poutine
 
-from sfnn_pyro.particles import PARTICLE_PLATE, trace_program
-from sfnn_pyro.sites import JoinedTerm, Layout, sample_sites
+from sfnn_pyro.particles import JoinedTerm, Layout, sample_sites, trace_program
 
 
 def layout_of(program, nesting, m=4):
     trace = trace_program(program, (), {}, num_particles=m, plate_nesting=nesting)
     sites = sample_sites(trace)
-    layout = Layout.of(sites, nesting, PARTICLE_PLATE)
+    layout = Layout.of(sites, nesting)
     return layout, {site["name"]: layout.term(site) for site in sites}
 
 
@@ -48,8 +47,10 @@ def test_a_scale_around_everything_is_outside_and_one_at_a_site_inside():
     assert torch.equal(layout.scale, weights)
     layout, terms = layout_of(lambda: program(weights, 1.0), 1)
     assert layout.scale == 1.0 and torch.equal(terms["y"].scale, weights)
+    layout, terms = layout_of(lambda: program(2.0, 0.5), 1)
+    assert layout.scale == 0.5 and (terms["z"].scale, terms["y"].scale) == (1.0, 2.0)
     layout, terms = layout_of(lambda: program(weights, weights), 1)
-    assert torch.equal(terms["y"].scale, weights**2)
+    assert torch.equal(layout.scale, weights) and torch.equal(terms["y"].scale, weights)
 
 
 def test_a_tensor_scale_over_a_summed_plate_stays_inside():
@@ -141,7 +142,7 @@ def test_a_run_without_a_plate_of_particles_is_summed_to_one_number_per_datapoin
 
     trace = trace_program(program, (), {}, num_particles=None, plate_nesting=2)
     sites = sample_sites(trace)
-    layout = Layout.of(sites, 2, PARTICLE_PLATE)
+    layout = Layout.of(sites, 2)
     assert layout.sum_dims == (-2, -1)
     for site, shape in zip(sites, ((), (1,), (1, 1), (1, 1)), strict=True):
         log_prob = layout.term(site).log_prob()
@@ -151,19 +152,21 @@ def test_a_run_without_a_plate_of_particles_is_summed_to_one_number_per_datapoin
 
 def test_log_probabilities_are_computed_once():
     _, terms = layout_of(nested, 2)
-    joined = JoinedTerm([[terms["z"]], [terms["y"]]], 2, True)
+    joined = JoinedTerm([[terms["z"]], [terms["y"]]], 2)
     for term in (*terms.values(), joined):
         assert term.log_prob() is term.log_prob()
 
 
-def test_a_factor_takes_the_precision_of_the_values():
+def test_a_coefficient_of_another_precision_is_taken_to_the_values():
     torch.set_default_dtype(torch.float32)
     _, terms = layout_of(nested, 2)
-    assert terms["y"].scaled(torch.tensor(2.0, dtype=torch.float64)).dtype == torch.float32
+    y = terms["y"]
+    y.scale = torch.tensor(2.0, dtype=torch.float64)
+    assert y.weighted(torch.ones(4, 5, 1)).dtype == torch.float32
 
 
 def test_no_sites_at_all():
-    layout = Layout.of([], 0, PARTICLE_PLATE)
+    layout = Layout.of([], 0)
     assert layout.scale == 1.0
 
 
@@ -190,15 +193,18 @@ def test_weighted_is_the_gradient_of_the_weighted_log_probability(event_dim, tou
         strategy=lambda site: UnitsReparam(),
     )
     sites = sample_sites(trace)
-    term = Layout.of(sites, 1, PARTICLE_PLATE).term(sites[0])
+    term = Layout.of(sites, 1).term(sites[0])
     coefficient = torch.randn(4, 5)
     if touched:
         term.log_prob()
-    (measured,) = torch.autograd.grad(term.weighted(coefficient), logits)
+    (measured,) = torch.autograd.grad(term.weighted(coefficient), logits, retain_graph=True)
     h, weight = sites[0]["value"], (coefficient * mask).reshape(4, 5, *(1,) * event_dim)
     expected = (weight * (h - torch.sigmoid(logits))).sum(0)
     assert torch.allclose(measured, expected)
-    assert torch.equal(term.scaled(2.0).expand(5), 2.0 * mask)
+    # The score is of the law, which knows no mask.
+    (score,) = torch.autograd.grad(term.weighted(None, coefficient), logits)
+    weight = coefficient.reshape(4, 5, *(1,) * event_dim)
+    assert torch.allclose(score, (weight * (h - torch.sigmoid(logits))).sum(0))
 
 
 def test_joined_terms_pad_missing_dimensions():
@@ -211,6 +217,6 @@ def test_joined_terms_pad_missing_dimensions():
         def log_prob(self):
             return self.value
 
-    joined = JoinedTerm([[Flat(torch.tensor(1.0))], [Flat(torch.tensor(2.0))]], 2, False)
+    joined = JoinedTerm([[Flat(torch.tensor(1.0))], [Flat(torch.tensor(2.0))]], 2)
     assert joined.log_prob().shape == (2, 1, 1)
     assert joined.weighted(torch.ones(2, 3, 1)).item() == 9.0

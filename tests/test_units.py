@@ -1,7 +1,7 @@
 import pyro.distributions as dist
 import torch
 
-from sfnn_pyro.units import BernoulliUnits
+from sfnn_pyro.distributions.units import BernoulliUnits
 
 
 def test_the_lazy_form_is_of_bernoullis_given_by_logits_alone():

@@ -1,17 +1,17 @@
-"""Training on several processes: data-parallel, particle-parallel, elastic; PyTorch's engines."""
+"""Training on several processes: data-parallel, particle-parallel and elastic, by PyTorch."""
 
 from sfnn_pyro.distributed.agreement import DisagreementError, check_agreement
-from sfnn_pyro.distributed.batches import SharedBatches
-from sfnn_pyro.distributed.particles import ParticleParallel
-from sfnn_pyro.distributed.ranks import (
+from sfnn_pyro.distributed.data_parallel import SPLITS, DistributedTrainer
+from sfnn_pyro.distributed.particle_parallel import ParticleParallel
+from sfnn_pyro.distributed.process_group import (
     TIMEOUT_MINUTES,
     LostContact,
-    Ranks,
+    ProcessGroup,
     joined,
     launched,
     own_device,
 )
-from sfnn_pyro.distributed.training import SPLITS, DistributedTrainer
+from sfnn_pyro.distributed.shards import SharedBatches
 
 __all__ = [
     "SPLITS",
@@ -20,7 +20,7 @@ __all__ = [
     "DistributedTrainer",
     "LostContact",
     "ParticleParallel",
-    "Ranks",
+    "ProcessGroup",
     "SharedBatches",
     "check_agreement",
     "joined",

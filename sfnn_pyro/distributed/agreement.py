@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 import sfnn_pyro
-from sfnn_pyro.distributed.ranks import Ranks
+from sfnn_pyro.distributed.process_group import ProcessGroup
 from sfnn_pyro.training import TrainingError
 
 PACKAGES = ("torch", "pyro-ppl", "numpy")
@@ -21,26 +21,26 @@ class DisagreementError(TrainingError):
     """Two processes of one training differ in what they run, or in what they train on."""
 
 
-def check_agreement(ranks: Ranks, given: Mapping[str, Any]) -> None:
+def check_agreement(group: ProcessGroup, given: Mapping[str, Any]) -> None:
     """Refuses to begin where a rank runs other code, or was given other options or data.
 
     Gradients of different things would be averaged without a complaint: ``torchrun`` starts on
     each host whatever is installed there.
 
     Arguments:
-        ranks: the processes, all of which call this.
+        group: the processes, all of which call this.
         given: names and values that must be the same on all of them; of tensors the contents.
 
     Raises:
         DisagreementError: on every rank alike; it names the first difference and the two ranks.
 
     Example:
-        >>> check_agreement(Ranks(), {"split": "data"})
+        >>> check_agreement(ProcessGroup(), {"split": "data"})
     """
-    if ranks.alone:
+    if group.is_alone:
         return
     own = {**_versions(), **{name: _comparable(value) for name, value in given.items()}}
-    seen = ranks.gather((platform.node(), own))
+    seen = group.gather_objects((platform.node(), own))
     host, expected = seen[0]
     for rank, (other, values) in enumerate(seen):
         for name, value in expected.items():

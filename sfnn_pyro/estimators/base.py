@@ -1,10 +1,11 @@
 """The base of every estimator: Pyro's ELBO contract over per-datapoint particle weights."""
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
 from pyro.infer import ELBO
@@ -12,19 +13,26 @@ from pyro.infer.enum import get_importance_trace
 from pyro.infer.util import is_validation_enabled, torch_backward
 from pyro.util import warn_if_nan
 from torch import Tensor
+from torch.autograd import Function
 
+from sfnn_pyro.distributions.wrapped import is_point
 from sfnn_pyro.estimators.checks import (
     SITE_KINDS,
+    blamed_on_data,
     check_count,
     check_finite,
+    check_options,
     check_proposal,
     check_site,
-    check_traces,
+    watched_parameters,
 )
 from sfnn_pyro.particles import Particles, draw_particles, guess_plate_nesting
+from sfnn_pyro.particles.pairs import check_pair
+from sfnn_pyro.particles.programs import BadValue, nan_weight
+from sfnn_pyro.particles.proposals import same_program
+from sfnn_pyro.particles.terms import Term
+from sfnn_pyro.particles.weights import log_mean_exp
 from sfnn_pyro.reparam import ConstantSampleReparam, UnitsReparam, is_bernoulli
-from sfnn_pyro.sites import Term
-from sfnn_pyro.weights import log_mean_exp
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,8 @@ class Coefficients:
         latent: of :math:`\log P(h | x)`, or None for zero.
         proposal: of :math:`\log R(h | y, x)` in the weights, or None for zero.
         score: of the log-density of whichever guide drew the particle, at sites without a path
-            for gradients: the learning signal of a score-function estimator; None for zero.
+            for gradients: the learning signal of a score-function estimator; None for zero. The
+            density is that of the draw, which no scale and no mask changes.
         control: of :math:`\log P(h | x)` at the particles that the prior drew; None for zero.
     """
 
@@ -47,6 +56,15 @@ class Coefficients:
     proposal: Tensor | None = None
     score: Tensor | None = None
     control: Tensor | None = None
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments that every estimator takes; see ``Estimator``."""
+
+    max_plate_nesting: float
+    vectorize_particles: bool
+    retain_graph: bool | None
+    strict_enumeration_warning: bool
 
 
 class Estimator(ELBO):
@@ -60,18 +78,22 @@ class Estimator(ELBO):
     in the surrogate whose gradient is taken. Use it in ``SVI``, or as
     ``Estimator(...)(model, guide)``, a ``torch.nn.Module`` for PyTorch's own optimizers.
 
-    Weights belong to a datapoint: to one element of the plates that *all* sample sites share.
-    Sites in further plates are summed into it; a latent outside the data plate makes the whole
-    minibatch one datapoint. A factor that every site carries (subsampling, an enclosing
-    ``poutine.scale``) multiplies the objective; one that single sites carry is part of their
-    log-probability.
+    What one datapoint is: an element of the plates that *all* latent and observed sites share.
+    Sites in further plates are summed into it. A latent, an observed site or a ``pyro.factor``
+    outside the data plate makes the whole minibatch one datapoint; ``pyro.deterministic`` only
+    records and counts for nothing. The subsampling of the shared plates and a
+    ``poutine.scale`` that every site carries multiply the objective, outside the logarithm; a
+    scale or a mask of single sites is part of their log-probability. A score is of the law that
+    drew the particle, which no scale and no mask changes.
 
     Arguments:
         num_particles: M, at least 1.
-        max_plate_nesting: how many plates model and guide nest; found on the first call by
-            running them once, if it is not given.
+        max_plate_nesting: how many plates model and guide nest; found on the first call of each
+            pair by running them once, if it is not given.
         vectorize_particles: run model and guide once under a plate of particles, or once for
             every particle: slow, for programs that cannot run under a further plate.
+        retain_graph: as in Pyro's losses, kept for a backward pass through a shared graph.
+        strict_enumeration_warning: accepted as by Pyro's losses; nothing is enumerated here.
 
     Raises:
         ValueError: ``num_particles`` is too small, or on a call the pair of model and guide is
@@ -93,27 +115,21 @@ class Estimator(ELBO):
     by_responsibility: ClassVar[bool] = False
     """Whether every coefficient is the particle's responsibility or zero."""
 
+    divisible: ClassVar[bool] = True
+    """Whether its gradient is a weighted sum over particles, each run's part its own."""
+
     max_plate_nesting: float
 
-    def __init__(
-        self,
-        num_particles: int = 20,
-        *,
-        max_plate_nesting: float = float("inf"),
-        vectorize_particles: bool = True,
-    ) -> None:
+    def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
         check_count(self, num_particles)
-        super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
+        check_options(self, options, Options.__annotations__)
+        vectorize_particles = options.pop("vectorize_particles", True)
+        super().__init__(num_particles=num_particles, **options)
         self.vectorize_particles = vectorize_particles
+        self._nesting_given = math.isfinite(self.max_plate_nesting)
+        self._nestings: list[tuple[Callable, Callable, int]] = []
         self._checked: tuple | None = None
-
-    @property
-    def divisible(self) -> bool:
-        """Whether its gradient is a weighted sum over particles, each run's part its own."""
-        own, base = type(self), Estimator
-        return (
-            own.surrogate is base.surrogate and own.differentiable_loss is base.differentiable_loss
-        )
+        self._warned = False
 
     def state_dict(self) -> dict[str, Any]:
         """What must be saved to go on exactly as before; most estimators keep nothing."""
@@ -134,7 +150,9 @@ class Estimator(ELBO):
             check_site(self, site)
         if is_bernoulli(site["fn"]):
             return UnitsReparam()
-        if not (site["is_observed"] or self.pathwise) and site["fn"].has_rsample:
+        # A point mass has no slope of its own: what it depends on is reached by its path alone.
+        constant = site["fn"].has_rsample and not is_point(site["fn"])
+        if constant and not (site["is_observed"] or self.pathwise):
             return ConstantSampleReparam()
         return None
 
@@ -152,7 +170,7 @@ class Estimator(ELBO):
         """The loss in nats, without gradients."""
         particles = self._draw(model, guide, args, kwargs)
         value = -self._objective(particles, particles.log_weight()).item()
-        return checked_loss(value, args)
+        return checked_loss(value, args, particles)
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
@@ -161,12 +179,19 @@ class Estimator(ELBO):
         particles = self._draw(model, guide, args, kwargs)
         log_weight = particles.log_weight().detach()
         surrogate = self.surrogate(particles, log_weight)
-        return surrogate.detach() - surrogate - self._objective(particles, log_weight)
+        check_trained(self, particles, surrogate)
+        value = -self._objective(particles, log_weight)
+        if value.device.type == "cpu":
+            checked_loss(value.item(), args, particles)
+        return with_gradient_of(value, -surrogate)
 
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
         """Adds the estimated gradients to the parameters' and returns the loss in nats."""
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        value = checked_loss(loss.item(), args)
+        with watched_parameters(model, guide, args, kwargs):
+            loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        value = loss.item()
+        if loss.device.type != "cpu":  # where the loss was not looked at before
+            checked_loss(value, args)
         torch_backward(loss, retain_graph=self.retain_graph)
         return value
 
@@ -186,69 +211,164 @@ class Estimator(ELBO):
         num_particles: int | None = None,
     ) -> Particles:
         check_proposal(self, model, guide)
-        if self.max_plate_nesting == float("inf"):
-            check_finite(args)
-            self.max_plate_nesting = guess_plate_nesting(model, guide, args, kwargs)
-        return draw_particles(
-            model,
-            guide,
-            args,
-            kwargs,
-            num_particles=num_particles or self.num_particles,
-            plate_nesting=int(self.max_plate_nesting),
-            strategy=self.strategy,
-            vectorize=self.vectorize_particles,
-            check=self._check if is_validation_enabled() else None,
+        try:
+            particles = draw_particles(
+                model,
+                guide,
+                args,
+                kwargs,
+                num_particles=num_particles or self.num_particles,
+                plate_nesting=self._nesting(model, guide, args, kwargs),
+                strategy=self.strategy,
+                vectorize=self.vectorize_particles,
+                check=self._check,
+            )
+        except BadValue as error:
+            raise blamed_on_data(args, error) from None
+        self._warn_if_no_bound(particles)
+        return particles
+
+    def _warn_if_no_bound(self, particles: Particles) -> None:
+        """Warns once of a subsampled plate whose factor has to stay inside the logarithm."""
+        names = particles.layout.inner_subsampled if particles.layout is not None else ()
+        if self._warned or not names:
+            return
+        self._warned = True
+        warnings.warn(
+            f"plate '{names[0]}' is subsampled and not shared by all sites: its factor stays "
+            "inside the logarithm, so that the reported loss is no bound of -log P(y). Give the "
+            "whole plate; or use RLOO, whose gradient, that of the bound of one sample, stays "
+            "unbiased",
+            UserWarning,
+            stacklevel=3,
         )
 
-    def _check(self, model_trace: Any, guide_trace: Any) -> None:
+    def _nesting(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> int:
+        """How many plates this pair nests; found once for each of the last pairs."""
+        if self._nesting_given:
+            return int(self.max_plate_nesting)
+        for known_model, known_guide, nesting in self._nestings:
+            if same_program(known_model, model) and same_program(known_guide, guide):
+                return nesting
+        check = self._check if is_validation_enabled() else None
+        self.max_plate_nesting = nesting = guess_plate_nesting(model, guide, args, kwargs, check)
+        self._nestings = [(model, guide, nesting), *self._nestings[:7]]
+        return nesting
+
+    def _check(self, model_trace: Any, guide_trace: Any, partial: bool) -> None:
         """Checks a pair's traces when their sites are not those of the last call."""
         guide_sites = None if guide_trace is None else tuple(guide_trace.nodes)
-        sites = tuple(model_trace.nodes), guide_sites, torch.is_grad_enabled()
+        sites = tuple(model_trace.nodes), guide_sites, partial
         if sites != self._checked:
-            check_traces(self, model_trace, guide_trace)
+            check_pair(model_trace, guide_trace, partial)
             self._checked = sites
 
 
-def checked_loss(value: float, args: tuple) -> float:
-    """The loss; if it is not finite, an error when the data are at fault, else a warning."""
-    if not math.isfinite(value):
+def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:
+    """A value whose gradient is that of another scalar.
+
+    What every estimator returns: the objective's value, and a surrogate whose gradient is the
+    estimate and whose value means nothing. A gradient of the gradient would be that of the
+    surrogate, with its coefficients held constant: it is refused.
+    """
+    return _WithGradientOf.apply(value, surrogate)
+
+
+class _WithGradientOf(Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
+        return value.detach().clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "an estimate of a gradient has no derivative: its coefficients are constants. "
+                "Take the gradient without create_graph=True"
+            )
+        return None, grad
+
+
+def check_trained(estimator: Estimator, particles: Particles, surrogate: Tensor) -> None:
+    """Refuses a step that trains nothing, though the guide has something to learn."""
+    if surrogate.requires_grad or particles.is_prior or not torch.is_grad_enabled():
+        return
+    if any(term.log_prob().requires_grad for term in particles.proposal or ()):
+        raise ValueError(
+            f"{type(estimator).__name__} trains the model alone, which has no parameter that the "
+            "loss depends on; to train the guide use VIMCO, RLOO or ReweightedWakeSleep"
+        )
+
+
+def checked_loss(value: float, args: tuple, particles: Particles | None = None) -> float:
+    """The loss; if it is NaN, an error when the data are at fault, else Pyro's warning."""
+    if not math.isnan(value):
+        return value
+    where = None if particles is None else nan_weight(term for term, _ in particles.signed_terms())
+    try:
         check_finite(args)
-        warn_if_nan(value, "loss")
+    except ValueError as error:
+        raise ValueError(f"{error}; {where}" if where else str(error)) from None
+    warn_if_nan(value, "loss")
     return value
 
 
 def weighted_surrogate(particles: Particles, c: Coefficients) -> Tensor:
     """A scalar with the gradient of the particles' log-probabilities, weighted."""
-    pulls = [
-        (particles.observed, c.observed),
-        (particles.latent, c.latent),
-        (particles.latent if particles.proposal is None else particles.proposal, c.proposal),
+    return weighted_sum(coefficient_pulls(particles, c), particles.scale, c.observed)
+
+
+def coefficient_pulls(particles: Particles, c: Coefficients) -> "list[Pull]":
+    """All terms with the coefficients of their log-probabilities and scores."""
+    proposal = particles.latent if particles.proposal is None else particles.proposal
+    pulls: list[Pull] = [
+        (particles.observed, c.observed, None),
+        (particles.latent, c.latent, None),
+        (proposal, c.proposal, None),
     ]
+    if c.score is not None:
+        pulls += score_pulls(particles, lambda term: c.score)
     for component in particles.components:
-        if c.score is not None:
-            terms = [term for term in component.terms if not term.has_path]
-            pulls.append((terms, component.own(c.score)))
         if c.control is not None and component.is_prior:
-            pulls.append((component.terms, component.own(c.control)))
-    return weighted_sum(pulls, particles.scale, c.observed)
+            pulls.append((component.terms, component.own(c.control), None))
+    return pulls
 
 
-def weighted_sum(
-    pulls: Iterable[tuple[Sequence[Term], Tensor | None]], scale: Any, like: Tensor
-) -> Tensor:
+Pull = tuple[Sequence[Term], Tensor | None, Tensor | None]
+"""Terms, the coefficient of their log-probability, and that of their score."""
+
+
+def score_pulls(particles: Particles, signal: Callable[[Term], Any]) -> list[Pull]:
+    """The score of every value that was drawn without a path, times its learning signal."""
+    return [
+        ([term], None, component.own(signal(term)))
+        for component in particles.components
+        for term in component.terms
+        if term.drawn and not term.has_path
+    ]
+
+
+def weighted_sum(pulls: Iterable[Pull], scale: Any, like: Tensor) -> Tensor:
     """A scalar with the gradient of the sum of scale * coefficient * log-probability.
 
     The coefficients of a term that occurs more than once are added up first.
     """
-    totals: dict[int, tuple[Term, Tensor]] = {}
-    for terms, coefficient in pulls:
-        if coefficient is None:
+    totals: dict[int, tuple[Term, Tensor | None, Tensor | None]] = {}
+    for terms, coefficient, score in pulls:
+        if coefficient is None and score is None:
             continue
         for term in terms:
-            before = totals.get(id(term))
-            totals[id(term)] = term, coefficient if before is None else before[1] + coefficient
+            _, before, score_before = totals.get(id(term), (term, None, None))
+            totals[id(term)] = term, _added(before, coefficient), _added(score_before, score)
     total = like.new_zeros(())
-    for term, coefficient in totals.values():
-        total = total + term.weighted(coefficient * scale)
+    for term, coefficient, score in totals.values():
+        total = total + term.weighted(_scaled(coefficient, scale), _scaled(score, scale))
     return total
+
+
+def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+def _scaled(coefficient: Tensor | None, scale: Any) -> Tensor | None:
+    return None if coefficient is None else coefficient * scale

@@ -1,16 +1,17 @@
 """What makes a pair of model and guide unfit for an estimator, said before it does harm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
 import torch
-from pyro.poutine import Trace
-from pyro.util import check_if_enumerated, check_model_guide_match
+from pyro import poutine
 
-from sfnn_pyro.particles import proposal_kind
+from sfnn_pyro.distributions.wrapped import base_of, name_of
+from sfnn_pyro.particles.programs import BadValue
+from sfnn_pyro.particles.proposals import PriorOf, components_of, proposal_kind
 from sfnn_pyro.reparam import is_bernoulli
-from sfnn_pyro.sites import sample_sites
 
 SITE_KINDS = ("Bernoulli", "OneHotCategorical", "reparameterisable", "other")
 """What a latent site may be to an estimator; "other" has a log-probability and no more."""
@@ -28,10 +29,7 @@ def site_kind(fn: Any) -> str:
     """
     if is_bernoulli(fn):
         return "Bernoulli"
-    base = fn
-    while isinstance(base, torch.distributions.Independent):
-        base = base.base_dist
-    if isinstance(base, torch.distributions.OneHotCategorical):
+    if isinstance(base_of(fn), torch.distributions.OneHotCategorical):
         return "OneHotCategorical"
     return "reparameterisable" if fn.has_rsample else "other"
 
@@ -57,9 +55,9 @@ def check_divisible(estimator: Any, divider: str) -> None:
 def check_site(estimator: Any, site: Any) -> None:
     """Refuses a latent site of a kind that the estimator has no gradient for."""
     if site_kind(site["fn"]) not in estimator.sites:
-        name = type(site["fn"]).__name__
         raise ValueError(
-            f"site '{site['name']}': {type(estimator).__name__} has no gradient for a {name}; it "
+            f"site '{site['name']}': {type(estimator).__name__} has no gradient for a "
+            f"{name_of(site['fn'])}; it "
             f"takes {' and '.join(estimator.sites)} sites. Use VIMCO or G4, which take any"
         )
 
@@ -68,9 +66,8 @@ def check_proposal(estimator: Any, model: Callable, guide: Callable) -> None:
     """Refuses a proposal for which the estimator's formula does not hold."""
     kind = proposal_kind(guide, model)
     if kind == "mixture" and "guide" not in estimator.proposals:
-        parts = getattr(guide, "components", ())
         accepts = kind in estimator.proposals and any(
-            proposal_kind(part, model) == "prior" for part in parts
+            proposal_kind(part, model) == "prior" for part in components_of(guide)
         )
     else:
         accepts = kind in estimator.proposals
@@ -83,47 +80,27 @@ def check_proposal(estimator: Any, model: Callable, guide: Callable) -> None:
     )
 
 
-def check_traces(estimator: Any, model_trace: Trace, guide_trace: Trace | None) -> None:
-    """Refuses sites that would make weights or gradients wrong."""
-    check_parameters(model_trace)
-    if guide_trace is None:
-        check_if_enumerated(model_trace)
-        return
-    check_parameters(guide_trace)
-    check_if_enumerated(guide_trace)
-    proposed = {site["name"] for site in sample_sites(guide_trace)}
-    missing = [
-        site["name"]
-        for site in sample_sites(model_trace)
-        if not site["is_observed"] and site["name"] not in proposed
-    ]
-    if missing:
+def check_options(estimator: Any, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Refuses constructor arguments of Pyro's losses that mean nothing here."""
+    siblings = {
+        "ignore_jit_warnings": "Captured replays a recorded step",
+        "jit_options": "Captured replays a recorded step",
+        "tail_adaptive_beta": "it belongs to pyro.infer.TraceTailAdaptive_ELBO",
+        "alpha": "every estimator of sfnn_pyro has the objective of RenyiELBO(alpha=0)",
+    }
+    for name in options:
+        if name not in known:
+            hint = siblings.get(name, f"it takes num_particles and {', '.join(known)}")
+            raise TypeError(f"{type(estimator).__name__} takes no argument {name}: {hint}")
+
+
+def check_vectorized(estimator: Any, options: Mapping[str, Any]) -> None:
+    """Refuses to run particles one after the other where the estimator needs them at once."""
+    if not options.get("vectorize_particles", True):
         raise ValueError(
-            f"the guide does not propose the latent site(s) {', '.join(map(repr, missing))} of "
-            "the model: sample them in the guide, or use PriorProposal(model)"
+            f"vectorize_particles=False: {type(estimator).__name__} compares the units of all "
+            "particles and runs them at once; use VIMCO(..., vectorize_particles=False)"
         )
-    _check_plates(model_trace, guide_trace)
-    check_model_guide_match(model_trace, guide_trace)
-
-
-def _check_plates(model_trace: Trace, guide_trace: Trace) -> None:
-    """Refuses a guide whose plates are not the model's: weights would not be per datapoint."""
-    for site in sample_sites(guide_trace):
-        if site["name"] not in model_trace.nodes:
-            continue
-        other = model_trace.nodes[site["name"]]
-        plates = [
-            {frame.dim: frame.name for frame in one["cond_indep_stack"] if frame.vectorized}
-            for one in (site, other)
-        ]
-        for dim in sorted(set(plates[0]) | set(plates[1])):
-            in_guide, in_model = (repr(names[dim]) if dim in names else "none" for names in plates)
-            if in_guide != in_model:
-                raise ValueError(
-                    f"site '{site['name']}' lies in plate {in_guide} in the guide and {in_model} "
-                    f"in the model at dim {dim}: particles are weighted per element of the plates "
-                    "that both share, so use the same plates in both"
-                )
 
 
 def check_finite(args: tuple) -> None:
@@ -137,30 +114,64 @@ def check_finite(args: tuple) -> None:
             )
 
 
-def check_parameters(trace: Trace) -> None:
-    """Refuses a parameter that the global store holds under the same name for another model.
+def blamed_on_data(args: tuple, error: ValueError) -> ValueError:
+    """The error of a site, with the argument that holds NaN or infinity, if one does."""
+    try:
+        check_finite(args)
+    except ValueError as why:
+        return BadValue(f"{why}; {error}")
+    return error
 
-    SVI would then update the other model's parameter and leave this one as it is.
+
+@contextmanager
+def watched_parameters(
+    model: Callable, guide: Callable, args: tuple, kwargs: dict
+) -> Iterator[None]:
+    """Refuses parameters that the global store holds under the same name for another model.
+
+    SVI would then update the other model's parameter and leave this one as it is. A module that
+    takes the stored parameters over as it runs (``pyro.module(..., update_module_params=True)``)
+    is looked at once more after that.
     """
-    if pyro.settings.get("module_local_params") or not torch.is_grad_enabled():
+    with _Parameters() as seen:
+        yield
+    if seen.foreign is None:
         return
-    store = pyro.get_param_store()
-    for site in trace.nodes.values():
-        if site["type"] != "param" or len(site["args"]) < 2 or site["name"] not in store:
-            continue
-        own, stored = site["args"][1], store._params[site["name"]]
-        if isinstance(own, torch.nn.Parameter) and own is not stored:
-            raise ValueError(
-                f"parameter '{site['name']}' in Pyro's global store belongs to another model, "
-                "which SVI would train instead of this one: give the root module a name of its "
-                "own, or call pyro.clear_param_store() before training another model"
-            )
+    guides = [part for part in components_of(guide) if proposal_kind(part, model) != "prior"]
+    devices = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices), torch.no_grad(), poutine.block(), _Parameters() as again:
+        for program in (model, *guides):
+            program(*args, **kwargs)
+    if again.foreign is not None:
+        raise ValueError(
+            f"parameter '{again.foreign}' in Pyro's global store belongs to another model, "
+            "which SVI would train instead of this one: give the root module a name of its "
+            "own, or call pyro.clear_param_store() before training another model"
+        )
+
+
+class _Parameters(poutine.messenger.Messenger):
+    """Notes the name of a parameter whose stored namesake is another tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.foreign: str | None = None
+        self._local = bool(pyro.settings.get("module_local_params"))
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        if self._local or self.foreign is not None or len(msg["args"]) < 2:
+            return
+        own = msg["args"][1]
+        if isinstance(own, torch.nn.Parameter):
+            stored = pyro.get_param_store()._params.get(msg["name"])
+            if stored is not None and stored is not own:
+                self.foreign = msg["name"]
 
 
 def _describe(guide: Any, kind: str) -> str:
     if kind == "prior":
         return "the model's prior"
-    if hasattr(guide, "prior_of"):
+    if isinstance(guide, PriorOf):
         return "the prior of another model"
     if kind == "mixture":
         return "a mixture that does not hold it"

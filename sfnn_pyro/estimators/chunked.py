@@ -1,5 +1,6 @@
 """Any number of particles in the memory of a chunk of them."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -14,8 +15,8 @@ from torch.autograd import Function
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator, weighted_surrogate
 from sfnn_pyro.estimators.checks import check_divisible
-from sfnn_pyro.particles import Fixed, Particles, proposal_kind
-from sfnn_pyro.weights import log_mean_exp
+from sfnn_pyro.particles import JoinedTerm, Particles, SameMinibatch, SiteTerm, proposal_kind
+from sfnn_pyro.particles.weights import log_mean_exp
 
 
 class Chunked(ELBO):
@@ -102,14 +103,17 @@ class _Passes:
         # In blocks made beforehand: what is kept of each chunk would else lie scattered over the
         # memory that the next chunk needs.
         self.states = [state.repeat(len(self.sizes), 1) for state in _random_state()]
-        self.subsamples: dict[str, Tensor] = {}
+        # The minibatch that each chunk is given: none for the first, which draws it, twice.
+        self.minibatches: list[dict[str, tuple[int, Tensor]]] = [{}]
+        self.prints: list[Tensor] = []
         parts: tuple[Tensor, ...] = ()
         with torch.no_grad():
             for number, size in enumerate(self.sizes):
                 for kept, state in zip(self.states, _random_state(), strict=True):
                     kept[number] = state
-                particles = self._draw(size)
-                self.subsamples = particles.subsamples
+                particles = self._draw(number, size)
+                self.minibatches.append(particles.subsamples)
+                self.prints.append(_fingerprint(particles))
                 part = particles.log_weight()
                 if not parts:
                     self.log_weight = part.new_empty(elbo.num_particles, *part.shape[1:])
@@ -118,8 +122,8 @@ class _Passes:
         self.after = _random_state()
         self.loss = -(log_mean_exp(self.log_weight) * particles.scale).sum()
 
-    def _draw(self, size: int) -> Particles:
-        with Fixed(self.subsamples):
+    def _draw(self, number: int, size: int) -> Particles:
+        with SameMinibatch(dict(self.minibatches[number]), strict=True):
             return self.estimator._draw(*self.call, num_particles=size)
 
     def surrogates(self) -> Iterator[Tensor]:
@@ -128,10 +132,46 @@ class _Passes:
         start = 0
         for number, size in enumerate(self.sizes):
             _set_random_state([kept[number].clone() for kept in self.states])
-            particles = self._draw(size)
+            particles = self._draw(number, size)
+            if not torch.allclose(
+                _fingerprint(particles), self.prints[number], rtol=1e-9, atol=0, equal_nan=True
+            ):
+                raise ValueError(
+                    "Chunked runs model and guide twice from the same random state, and the "
+                    f"second run of chunk {number + 1} drew other particles: the program draws "
+                    "from another source of random numbers, or draws more or less of them each "
+                    "time. Draw with pyro.sample alone, or use the estimator without Chunked"
+                )
             yield weighted_surrogate(particles, part_of(c, start, start + size))
             start += size
         _set_random_state(self.after)
+
+
+@torch.no_grad()
+def _fingerprint(particles: Particles) -> Tensor:
+    """A number for each latent site that other particles would not have."""
+    terms = [term for part in particles.components for term in part.terms if term.drawn]
+    sites = [
+        site
+        for term in (*particles.latent, *terms)
+        for site in (term._every if isinstance(term, JoinedTerm) else [term])
+        if isinstance(site, SiteTerm)
+    ]
+    return torch.tensor([_projection(site.value) for site in sites], dtype=torch.float64)
+
+
+def _projection(value: Tensor) -> float:
+    """A sum of all numbers of a tensor with weights of their own, in little memory."""
+    rows = value.detach().reshape(-1, value.shape[-1] if value.dim() else 1)
+    if not rows.is_floating_point():
+        rows = rows.to(torch.get_default_dtype())
+    columns = _weights(rows.shape[1]).to(rows)
+    return (rows @ columns).double().cpu().dot(_weights(len(rows))).item()
+
+
+def _weights(count: int) -> Tensor:
+    golden = (math.sqrt(5) - 1) / 2  # multiples of it modulo 1 are all different
+    return 1 + torch.arange(1, count + 1, dtype=torch.float64).mul_(golden).remainder_(1)
 
 
 def leaves_of(trace: Trace) -> list[Tensor]:

@@ -1,15 +1,17 @@
 """DisARM for several samples: every unit flipped antithetically, layer by layer."""
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator
+from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
+from sfnn_pyro.estimators.checks import check_vectorized
 from sfnn_pyro.particles import Particles
-from sfnn_pyro.sites import SiteTerm
-from sfnn_pyro.weights import leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.terms import SiteTerm
+from sfnn_pyro.particles.weights import leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.reparam import is_bernoulli
 
 
 class DisARM(Estimator):
@@ -32,7 +34,7 @@ class DisARM(Estimator):
 
     Arguments:
         num_particles: M, at least 1.
-        max_plate_nesting: see ``Estimator``.
+        options: see ``Estimator``; its pairs need ``vectorize_particles``.
 
     Raises:
         ValueError: a discrete latent is not Bernoulli, or the guide is a mixture.
@@ -48,13 +50,15 @@ class DisARM(Estimator):
 
     target: ClassVar[str] = "objective"
     unbiased = True
+    divisible: ClassVar[bool] = False
     proposals: ClassVar[tuple[str, ...]] = ("prior", "guide")
     sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "reparameterisable")
     why_not: ClassVar[str] = "antithetic pairs stay within one guide; use VIMCO"
     pathwise: ClassVar[bool] = True
 
-    def __init__(self, num_particles: int = 20, *, max_plate_nesting: float = float("inf")) -> None:
-        super().__init__(num_particles, max_plate_nesting=max_plate_nesting)
+    def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
+        check_vectorized(self, options)
+        super().__init__(num_particles, **options)
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         weight = responsibilities(log_weight)
@@ -67,12 +71,14 @@ class DisARM(Estimator):
         kept: dict[str, Tensor] = {}
         for term in particles.components[0].terms:
             assert isinstance(term, SiteTerm)
-            if not term.has_path:
+            if not term.drawn:
+                continue
+            if is_bernoulli(term.fn) and not term.has_path:
                 partner = antithetic(term.logits.detach(), term.value)
                 with torch.no_grad():
                     pair = particles.redraw({**kept, term.name: partner}).log_weight()
                 flipped = torch.logaddexp(others, pair) - math.log(particles.num_particles)
-                half = (objective - flipped) / 2 * term.scaled(particles.scale)  # (M, *batch)
+                half = (objective - flipped) / 2 * particles.scale  # (M, *batch)
                 half = half.reshape(half.shape + (1,) * term.fn.event_dim)
                 slope = (term.value - partner) * torch.sigmoid(term.logits.detach().abs())
                 total = total + (half * slope * term.logits).sum()

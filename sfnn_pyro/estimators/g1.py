@@ -1,15 +1,17 @@
 """G1: the score of every unit against its own moving baseline."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator
+from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
+from sfnn_pyro.estimators.checks import check_vectorized
 from sfnn_pyro.particles import Particles
-from sfnn_pyro.sites import SiteTerm
-from sfnn_pyro.weights import log_mean_exp, responsibilities
+from sfnn_pyro.particles.terms import SiteTerm
+from sfnn_pyro.particles.weights import log_mean_exp, responsibilities
+from sfnn_pyro.reparam import is_bernoulli
 
 
 class G1(Estimator):
@@ -33,7 +35,7 @@ class G1(Estimator):
     Arguments:
         num_particles: M, at least 1.
         decay: of the moving averages, in [0, 1).
-        max_plate_nesting: see ``Estimator``.
+        options: see ``Estimator``; its baselines need ``vectorize_particles``.
 
     Raises:
         ValueError: ``decay`` is out of range, the guide is not the model's prior, or a discrete
@@ -51,6 +53,7 @@ class G1(Estimator):
 
     target: ClassVar[str] = "objective"
     unbiased = True
+    divisible: ClassVar[bool] = False
     proposals: ClassVar[tuple[str, ...]] = ("prior",)
     sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "reparameterisable")
     why_not: ClassVar[str] = "its score is that of the prior; use VIMCO"
@@ -61,9 +64,10 @@ class G1(Estimator):
         num_particles: int = 20,
         *,
         decay: float = 0.99,
-        max_plate_nesting: float = float("inf"),
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(num_particles, max_plate_nesting=max_plate_nesting)
+        check_vectorized(self, options)
+        super().__init__(num_particles, **options)
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}: must lie in [0, 1)")
         self.decay = decay
@@ -101,7 +105,7 @@ class G1(Estimator):
         objective = log_mean_exp(log_weight).unsqueeze(0)  # (1, *batch)
         for term in _bernoullis(particles):
             units = _with_event(objective, term) - self.baseline(term.name)
-            units = units * _with_event(term.scaled(particles.scale), term)
+            units = units * _with_event(torch.as_tensor(particles.scale).to(units), term)
             total = total + (units * _deviation(term) * term.logits).sum()
         self._update(particles, objective[0])
         return total
@@ -127,7 +131,8 @@ class G1(Estimator):
 
 
 def _bernoullis(particles: Particles) -> list[SiteTerm]:
-    return [t for t in particles.latent if isinstance(t, SiteTerm) and not t.has_path]
+    terms = (term for term in particles.latent if isinstance(term, SiteTerm))
+    return [term for term in terms if is_bernoulli(term.fn) and not term.has_path]
 
 
 def _deviation(term: SiteTerm) -> Tensor:

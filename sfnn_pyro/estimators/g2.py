@@ -18,7 +18,7 @@ class G2(G3):
 
     Arguments:
         num_particles: M, at least 1.
-        max_plate_nesting, vectorize_particles: see ``Estimator``.
+        options: see ``Estimator``.
 
     Raises:
         ValueError: the guide is not the model's prior, or a discrete latent is not Bernoulli.

@@ -2,12 +2,14 @@
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
 from sfnn_pyro.estimators.checks import check_site
+from sfnn_pyro.particles import Particles, SiteTerm
+from sfnn_pyro.particles.weights import responsibilities
 from sfnn_pyro.reparam import StraightThroughReparam, UnitsReparam, is_bernoulli
-from sfnn_pyro.weights import responsibilities
 
 
 class G3(Estimator):
@@ -25,7 +27,7 @@ class G3(Estimator):
 
     Arguments:
         num_particles: M, at least 1.
-        max_plate_nesting, vectorize_particles: see ``Estimator``.
+        options: see ``Estimator``.
 
     Raises:
         ValueError: the guide is not the model's prior, or a discrete latent is not Bernoulli.
@@ -64,3 +66,19 @@ class G3(Estimator):
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         return Coefficients(observed=responsibilities(log_weight))
+
+    def _draw(self, *args: Any, **options: Any) -> Particles:
+        particles = super()._draw(*args, **options)
+        if torch.is_grad_enabled():
+            check_paths(particles)
+        return particles
+
+
+def check_paths(particles: Particles) -> None:
+    """Refuses a latent that could have a path for its gradient and was drawn without one."""
+    for term in particles.latent:
+        if isinstance(term, SiteTerm) and not term.value.requires_grad and term.learnable:
+            raise ValueError(
+                f"site '{term.name}' was drawn without a graph (under torch.no_grad, or detached): "
+                "its parameters would get no gradient; draw it with one, or use VIMCO"
+            )

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
-from sfnn_pyro.weights import responsibilities
+from sfnn_pyro.particles.weights import responsibilities
 
 
 class G4(Estimator):
@@ -24,7 +24,7 @@ class G4(Estimator):
 
     Arguments:
         num_particles: M, at least 1; with M = 1 nothing is learnt about which h explains y.
-        max_plate_nesting, vectorize_particles: see ``Estimator``.
+        options: see ``Estimator``.
 
     Example:
         >>> import torch

@@ -1,12 +1,12 @@
 """G5: G4 with a constant subtracted from the responsibilities."""
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator
-from sfnn_pyro.weights import responsibilities
+from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
+from sfnn_pyro.particles.weights import responsibilities
 
 
 class G5(Estimator):
@@ -26,7 +26,7 @@ class G5(Estimator):
     Arguments:
         num_particles: M, at least 1.
         c: the constant; 1/M unless given.
-        max_plate_nesting, vectorize_particles: see ``Estimator``.
+        options: see ``Estimator``.
 
     Raises:
         ValueError: the guide does not hold the model's prior: the constant would be a bias.
@@ -50,14 +50,9 @@ class G5(Estimator):
         num_particles: int = 20,
         *,
         c: float | None = None,
-        max_plate_nesting: float = float("inf"),
-        vectorize_particles: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            num_particles,
-            max_plate_nesting=max_plate_nesting,
-            vectorize_particles=vectorize_particles,
-        )
+        super().__init__(num_particles, **options)
         self.c = 1 / num_particles if c is None else c
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:

@@ -1,7 +1,8 @@
 """Gumbel straight-through: hard draws forward, the relaxed draw's slope backward."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
+from sfnn_pyro.estimators.base import Options
 from sfnn_pyro.estimators.g3 import G3
 from sfnn_pyro.reparam import GumbelThroughReparam
 
@@ -23,7 +24,7 @@ class GumbelStraightThrough(G3):
     Arguments:
         num_particles: M, at least 1.
         temperature: tau, positive.
-        max_plate_nesting, vectorize_particles: see ``Estimator``.
+        options: see ``Estimator``.
 
     Raises:
         ValueError: ``temperature`` is not positive, the guide is not the model's prior, or a
@@ -46,14 +47,9 @@ class GumbelStraightThrough(G3):
         num_particles: int = 20,
         *,
         temperature: float = 1.0,
-        max_plate_nesting: float = float("inf"),
-        vectorize_particles: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            num_particles,
-            max_plate_nesting=max_plate_nesting,
-            vectorize_particles=vectorize_particles,
-        )
+        super().__init__(num_particles, **options)
         self.temperature = temperature
         self._relaxation = GumbelThroughReparam(temperature)
 

@@ -1,13 +1,13 @@
 """OVIS: score-function gradient with the control variate that is optimal as M grows."""
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator
-from sfnn_pyro.weights import leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
+from sfnn_pyro.particles.weights import leave_one_out, log_mean_exp, responsibilities
 
 
 class OVIS(Estimator):
@@ -32,7 +32,7 @@ class OVIS(Estimator):
     Arguments:
         num_particles: M, at least 2.
         gamma: in [0, 1].
-        max_plate_nesting, vectorize_particles: see ``Estimator``.
+        options: see ``Estimator``.
 
     Raises:
         ValueError: fewer than two particles, or ``gamma`` out of range.
@@ -51,14 +51,9 @@ class OVIS(Estimator):
         num_particles: int = 20,
         *,
         gamma: float = 0.0,
-        max_plate_nesting: float = float("inf"),
-        vectorize_particles: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            num_particles,
-            max_plate_nesting=max_plate_nesting,
-            vectorize_particles=vectorize_particles,
-        )
+        super().__init__(num_particles, **options)
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma={gamma}: must lie between 0 and 1")
         self.gamma = gamma

@@ -10,13 +10,19 @@ from pyro.infer.util import torch_backward
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator, checked_loss, weighted_surrogate
+from sfnn_pyro.distributions.units import StraightThroughUnits
+from sfnn_pyro.estimators.base import (
+    Coefficients,
+    Estimator,
+    checked_loss,
+    weighted_surrogate,
+    with_gradient_of,
+)
 from sfnn_pyro.guides.prior import PriorProposal
-from sfnn_pyro.particles import Fixed
-from sfnn_pyro.resampling import resample, taken
-from sfnn_pyro.sites import SiteTerm
-from sfnn_pyro.units import StraightThroughUnits
-from sfnn_pyro.weights import responsibilities
+from sfnn_pyro.particles import SameMinibatch
+from sfnn_pyro.particles.resampling import resample, taken
+from sfnn_pyro.particles.terms import SiteTerm
+from sfnn_pyro.particles.weights import responsibilities
 
 
 class Resampled(ELBO):
@@ -103,13 +109,13 @@ class Resampled(ELBO):
                 if isinstance(term, SiteTerm)
             }
         # Whoever proposed them, the model's gradient at given particles asks the model alone.
-        with Fixed(drawn.subsamples), _Attached(values):
+        with SameMinibatch(dict(drawn.subsamples), strict=True), _Attached(values):
             chosen = estimator._draw(
                 model, PriorProposal(model), args, kwargs, num_particles=self.kept
             )
         coefficients = _replaced(estimator.coefficients(log_weight), weight)
         surrogate = weighted_surrogate(chosen, coefficients)
-        return surrogate.detach() - surrogate - objective
+        return with_gradient_of(-objective, -surrogate)
 
     def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
         return self.estimator._get_trace(model, guide, args, kwargs)

@@ -1,11 +1,19 @@
 """RLOO: leave-one-out REINFORCE for the single-sample bound."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator
+from sfnn_pyro.estimators.base import (
+    Coefficients,
+    Estimator,
+    coefficient_pulls,
+    score_pulls,
+    weighted_sum,
+)
+from sfnn_pyro.particles import Particles, Term
 
 
 class RLOO(Estimator):
@@ -20,13 +28,17 @@ class RLOO(Estimator):
     with a guide where the bound of one sample is what you want; ``VIMCO`` has the same baselines
     for the multi-sample objective, which is what this class, like all others, reports.
 
+    Beside a global latent, a latent in a further plate is given the part of :math:`\log w_m` that
+    can depend on it as its signal, without the noise of the plate's other elements (``Chunked``
+    and ``ParticleParallel`` give it the whole).
+
     References:
         Kool, van Hoof, Welling, *Buy 4 REINFORCE Samples, Get a Baseline for Free!*, 2019;
         Mnih & Rezende, arXiv 1602.06725, section 2.
 
     Arguments:
         num_particles: M, at least 2.
-        max_plate_nesting, vectorize_particles: see ``Estimator``.
+        options: see ``Estimator``.
 
     Raises:
         ValueError: fewer than two particles, which have no others (use ``G1``).
@@ -48,3 +60,19 @@ class RLOO(Estimator):
         each = torch.full_like(signal, 1 / m)
         # The bound's own -log R has a score of mean zero, which 1/M takes back.
         return Coefficients(observed=each, latent=each, proposal=-each, score=signal + each)
+
+    def surrogate(self, particles: Particles, log_weight: Tensor) -> Tensor:
+        """Each value's score sees the terms of a log-weight that can depend on it.
+
+        A latent in a plate that the datapoints do not share (many local latents beside a global
+        one) is independent of the plate's other elements: their noise is left out of its signal.
+        """
+        if not any(term.plates for part in particles.components for term in part.terms):
+            return super().surrogate(particles, log_weight)
+
+        def signal(term: Term) -> Tensor | None:
+            return self.coefficients(particles.local_log_weight(term.plates).detach()).score
+
+        c = replace(self.coefficients(log_weight), score=None)
+        pulls = coefficient_pulls(particles, c) + score_pulls(particles, signal)
+        return weighted_sum(pulls, particles.scale, log_weight)

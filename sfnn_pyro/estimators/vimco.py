@@ -1,13 +1,13 @@
 """VIMCO: score-function gradient of the multi-sample objective with baselines from the others."""
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator
-from sfnn_pyro.weights import leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
+from sfnn_pyro.particles.weights import leave_one_out, log_mean_exp, responsibilities
 
 MEANS = ("geometric", "arithmetic")
 
@@ -31,7 +31,7 @@ class VIMCO(Estimator):
     Arguments:
         num_particles: M, at least 2.
         mean: of the other weights, ``"geometric"`` (the paper's) or ``"arithmetic"``.
-        max_plate_nesting, vectorize_particles: see ``Estimator``.
+        options: see ``Estimator``.
 
     Raises:
         ValueError: fewer than two particles, which have no others (use ``G1``); unknown mean.
@@ -53,14 +53,9 @@ class VIMCO(Estimator):
         num_particles: int = 20,
         *,
         mean: str = "geometric",
-        max_plate_nesting: float = float("inf"),
-        vectorize_particles: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            num_particles,
-            max_plate_nesting=max_plate_nesting,
-            vectorize_particles=vectorize_particles,
-        )
+        super().__init__(num_particles, **options)
         if mean not in MEANS:
             raise ValueError(f"mean={mean!r}: choose one of {', '.join(MEANS)}")
         self.mean = mean

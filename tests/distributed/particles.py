@@ -9,7 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from sfnn_pyro.distributed import ParticleParallel, Ranks
+from sfnn_pyro.distributed import ParticleParallel, ProcessGroup
 from sfnn_pyro.estimators import (
     G2,
     G3,
@@ -123,22 +123,22 @@ def single(name, proposal):
 def by_data(name, proposal):
     """The same on a rank that sees its share of the datapoints."""
     model, guide, x, y, values = problem(proposal)
-    ranks = Ranks.current()
+    group = ProcessGroup.current()
     if proposal == "mixture":
         values = {site: value[torch.tensor([0, 3, 1, 2, 4, 5])] for site, value in values.items()}
     module = distributed(ESTIMATORS[name](num_particles=M)(model, guide), proposal)
-    own = ranks.share(torch.arange(B))
+    own = group.share(torch.arange(B))
     with Given({site: value[:, own] for site, value in values.items()}, name == "g2"):
-        loss = module(x[own], y[own]) * ranks.size / B
+        loss = module(x[own], y[own]) * group.size / B
     loss.backward()
-    return ranks.total([loss.item()])[0] / ranks.size, gradients(module.module)
+    return group.sum([loss.item()])[0] / group.size, gradients(module.module)
 
 
 def by_particles(name, proposal):
     """The same on a rank that draws its share of the particles."""
     model, guide, x, y, values = problem(proposal)
     estimator = ParticleParallel(ESTIMATORS[name](num_particles=M))
-    first = estimator.ranks.rank * estimator.share
+    first = estimator.group.rank * estimator.share
     module = distributed(estimator(model, guide), proposal)
     own = {site: value[first : first + estimator.share] for site, value in values.items()}
     with Given(own, identity=name == "g2"):
@@ -151,7 +151,7 @@ def by_particles_in_svi(name, proposal):
     """The same through ``loss_and_grads``, without ``DistributedDataParallel``."""
     model, guide, x, y, values = problem(proposal)
     estimator = ParticleParallel(ESTIMATORS[name](num_particles=M))
-    first = estimator.ranks.rank * estimator.share
+    first = estimator.group.rank * estimator.share
     own = {site: value[first : first + estimator.share] for site, value in values.items()}
     with Given(own, identity=name == "g2"), poutine.scale(scale=1 / B):
         loss = estimator.loss_and_grads(model, guide, x, y)
@@ -163,15 +163,15 @@ def by_particles_in_svi(name, proposal):
 def by_shards(name, proposal):
     """The same on a rank that keeps its share of the parameters, too."""
     model, guide, x, y, values = problem(proposal)
-    ranks = Ranks.current()
+    group = ProcessGroup.current()
     module = ESTIMATORS[name](num_particles=M)(model, guide)
-    fully_shard(module, mesh=init_device_mesh("cpu", (ranks.size,)))
-    own = ranks.share(torch.arange(B))
+    fully_shard(module, mesh=init_device_mesh("cpu", (group.size,)))
+    own = group.share(torch.arange(B))
     with Given({site: value[:, own] for site, value in values.items()}, name == "g2"):
-        loss = module(x[own], y[own]) * ranks.size / B
+        loss = module(x[own], y[own]) * group.size / B
     loss.backward()
     grads = {name: grad.full_tensor() for name, grad in gradients(module).items()}
-    return ranks.total([loss.item()])[0] / ranks.size, grads
+    return group.sum([loss.item()])[0] / group.size, grads
 
 
 def every_case():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from sfnn_pyro.distributed import DisagreementError, Ranks, check_agreement, joined
+from sfnn_pyro.distributed import DisagreementError, ProcessGroup, check_agreement, joined
 
 
-class Among(Ranks):
+class Among(ProcessGroup):
     """The first of two ranks, whose other says the same but for some changes."""
 
     def __new__(cls, changes):
@@ -16,7 +16,7 @@ class Among(Ranks):
         super().__init__(0, 2)
         object.__setattr__(self, "changes", changes)
 
-    def gather(self, value):
+    def gather_objects(self, value):
         _, facts = value
         return [value, ("other", {**facts, **self.changes})]
 
@@ -41,7 +41,7 @@ def test_the_difference_is_named_and_both_ranks(name, value, message):
 
 def test_ranks_that_agree_begin():
     check_agreement(Among({}), GIVEN)
-    check_agreement(Ranks(), GIVEN)
+    check_agreement(ProcessGroup(), GIVEN)
 
 
 def test_a_tensor_is_compared_by_its_contents(ranks):
@@ -49,10 +49,10 @@ def test_a_tensor_is_compared_by_its_contents(ranks):
 
 
 def _compared():
-    ranks = Ranks.current()
-    check_agreement(ranks, {"x": torch.ones(2)})
+    group = ProcessGroup.current()
+    check_agreement(group, {"x": torch.ones(2)})
     try:
-        check_agreement(ranks, {"x": torch.full((2,), float(ranks.rank))})
+        check_agreement(group, {"x": torch.full((2,), float(group.rank))})
     except DisagreementError as error:
         return "rank 1" in str(error)
     return False

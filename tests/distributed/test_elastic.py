@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from sfnn_pyro.files import read_sealed
 from sfnn_pyro.runs import load_model
+from sfnn_pyro.system.sealed_files import read_sealed
 from tests.distributed.launch import end, pid_of, stamp, torchrun, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for ranks in /proc")

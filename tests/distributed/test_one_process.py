@@ -8,27 +8,27 @@ import torch
 import torch.distributed as dist
 
 from sfnn_pyro.checkpoints import train_run
-from sfnn_pyro.distributed.ranks import Ranks
-from sfnn_pyro.interrupts import Interrupted
+from sfnn_pyro.distributed.process_group import ProcessGroup
 from sfnn_pyro.runs import RunConfig
+from sfnn_pyro.system.stop_requests import Interrupted
 from sfnn_pyro.training import NonFiniteError, Schedule
 
 CONFIG = RunConfig(hidden=(3,), particles=2, schedule=Schedule(epochs=2, batch_size=300))
 
 
-class Playing(Ranks):
+class Playing(ProcessGroup):
     """A rank of two whose other has always the same to say."""
 
-    def total(self, values: Any) -> Any:
+    def sum(self, values: Any) -> Any:
         return values
 
-    def most(self, values: Any) -> Any:
+    def max(self, values: Any) -> Any:
         return values
 
-    def of_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         return value
 
-    def gather(self, value: Any) -> Any:
+    def gather_objects(self, value: Any) -> Any:
         return [value, value]
 
 
@@ -49,8 +49,8 @@ def test_the_first_rank_writes_and_records_every_start(tmp_path):
             raise Interrupted(15)
 
     with pytest.raises(Interrupted):
-        train_run(CONFIG, folder, ranks=Playing(0, 2), on_step=leave)
-    train_run(CONFIG, folder, ranks=Playing(0, 2))
+        train_run(CONFIG, folder, group=Playing(0, 2), on_step=leave)
+    train_run(CONFIG, folder, group=Playing(0, 2))
     names = {path.name for path in folder.iterdir()}
     assert names >= {"model.pt", "best.pt", "history.csv", "config.json", "ranks.json"}
     starts = json.loads((folder / "ranks.json").read_text())
@@ -60,7 +60,7 @@ def test_the_first_rank_writes_and_records_every_start(tmp_path):
 
 def test_the_other_rank_writes_nothing(tmp_path):
     folder = tmp_path / "run"
-    train_run(CONFIG, folder, ranks=Playing(1, 2), checkpoint_minutes=0)
+    train_run(CONFIG, folder, group=Playing(1, 2), checkpoint_minutes=0)
     assert not folder.exists() or not list(folder.iterdir())
 
 
@@ -76,5 +76,5 @@ def test_a_failure_is_reported_by_the_first_rank_alone(tmp_path, monkeypatch, ra
     monkeypatch.setattr(RunConfig, "make_model", broken)
     folder = tmp_path / "run"
     with pytest.raises(NonFiniteError, match="step 1"):
-        train_run(CONFIG, folder, ranks=Playing(rank, 2))
+        train_run(CONFIG, folder, group=Playing(rank, 2))
     assert (folder / "failure.json").exists() is (rank == 0)

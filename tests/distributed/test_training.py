@@ -6,11 +6,18 @@ import math
 import pytest
 import torch
 
-from sfnn_pyro.distributed import SPLITS, DistributedTrainer, ParticleParallel, Ranks, SharedBatches
-from sfnn_pyro.distributed.ranks import joined, own_device
+from sfnn_pyro.distributed import (
+    SPLITS,
+    DistributedTrainer,
+    ParticleParallel,
+    ProcessGroup,
+    SharedBatches,
+)
+from sfnn_pyro.distributed.process_group import joined, own_device
 from sfnn_pyro.estimators import ESTIMATORS, G1, G4, Chunked, DisARM, ReweightedWakeSleep
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
+from tests.callbacks import OnStep
 from tests.distributed import trainings
 
 DIVISIBLE = {"g2", "g3", "g4", "g5", "vimco", "rloo", "ovis", "gumbel"}
@@ -45,11 +52,11 @@ def test_from_every_state_the_ranks_go_on_to_the_same_bits(ranks, divided):
 def test_another_number_of_ranks_goes_on_with_new_streams(ranks):
     one = trainings.trainer()
     states = []
-    for _ in one.run(lambda mean: states.append(copy.deepcopy(one.state_dict()))):
+    for _ in one.run(OnStep(lambda mean: states.append(copy.deepcopy(one.state_dict())))):
         pass
     found = ranks(trainings.from_one_process, states[2])
     assert [steps for steps, _ in found] == [3, 3]
-    fresh = [Ranks(rank, 2).seed(trainings.SCHEDULE.seed) for rank in range(2)]
+    fresh = [ProcessGroup(rank, 2).seed(trainings.SCHEDULE.seed) for rank in range(2)]
     assert found[0][1] == found[1][1] and not set(fresh) & set(found[0][1])
 
 
@@ -91,22 +98,22 @@ def test_other_estimators_are_refused(estimator):
 
 def test_particles_that_cannot_be_divided():
     with pytest.raises(ValueError, match="num_particles=5 cannot be divided over 2 ranks: give a"):
-        ParticleParallel(G4(5), Ranks(0, 2))
+        ParticleParallel(G4(5), ProcessGroup(0, 2))
     model = SFNN([4, 3, 2])
     guide = MixtureProposal(PriorProposal(model), RecognitionNetwork(model), share=0.5)
-    estimator = ParticleParallel(G4(6), Ranks(0, 2))
+    estimator = ParticleParallel(G4(6), ProcessGroup(0, 2))
     with pytest.raises(ValueError, match=r"a mixture's shares of \(3, 3\) particles cannot be"):
         estimator.loss(model, guide, torch.zeros(5, 4), torch.zeros(5, 2))
 
 
 def test_minibatches_smaller_than_the_ranks():
     with pytest.raises(ValueError, match="a minibatch of 1 cannot be divided over 2 ranks"):
-        list(SharedBatches([[0, 1], [2]], Ranks(0, 2)))
+        list(SharedBatches([[0, 1], [2]], ProcessGroup(0, 2)))
 
 
 def test_an_unknown_split():
     with pytest.raises(ValueError, match="split='layers': choose one of data, particles"):
-        DistributedTrainer.of(trainings.trainer(), Ranks(), "layers")
+        DistributedTrainer.of(trainings.trainer(), ProcessGroup(), "layers")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda"])
@@ -127,7 +134,7 @@ def test_restarts_on_several_nodes_need_stores_of_their_own(monkeypatch):
 
 
 def test_seeds_of_ranks_differ():
-    seeds = {Ranks(rank, 64).seed(seed, *key) for rank in range(64) for seed in range(9)
+    seeds = {ProcessGroup(rank, 64).seed(seed, *key) for rank in range(64) for seed in range(9)
              for key in ((), (1,))}  # fmt: skip
     assert len(seeds) == 64 * 9 * 2 and max(seeds) < 2**63
     assert all(math.isfinite(seed) for seed in seeds)

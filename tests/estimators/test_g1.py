@@ -93,7 +93,7 @@ def test_a_unit_that_never_varied_has_baseline_zero():
     assert elbo.baseline("h").tolist() == [0.0, 0.0, 0.0]
 
 
-def test_baselines_belong_to_the_units_of_an_inner_plate_and_a_mask_silences_a_site():
+def test_baselines_belong_to_the_units_of_an_inner_plate_and_a_mask_silences_no_score():
     logits = torch.zeros(3, requires_grad=True)
 
     def model(y):
@@ -107,7 +107,7 @@ def test_baselines_belong_to_the_units_of_an_inner_plate_and_a_mask_silences_a_s
     elbo = G1(4)
     elbo.differentiable_loss(model, PriorProposal(model), torch.randn(5, 3)).backward()
     assert elbo.baseline("h").shape == (3,)
-    assert logits.grad[2] == 0 and logits.grad[:2].all()
+    assert logits.grad.all()  # y depends on all three, however h is masked
 
 
 def test_one_estimator_for_each_model():

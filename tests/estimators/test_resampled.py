@@ -28,7 +28,7 @@ from sfnn_pyro.estimators import (
 from sfnn_pyro.estimators import resampled as resampled_module
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN, HybridSFNN
-from sfnn_pyro.resampling import resample
+from sfnn_pyro.particles.resampling import resample
 
 M, K = 9, 3
 

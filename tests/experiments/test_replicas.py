@@ -13,8 +13,8 @@ from sfnn_pyro.experiments.replicas import alike, execute_alike
 from sfnn_pyro.experiments.results import read_results, result_path
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.experiments.sweep import sweep
-from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
+from sfnn_pyro.system.stop_requests import Interrupted
 from sfnn_pyro.training import NonFiniteError
 from tests.experiments.helpers import stop_at, use_tiny_data
 
@@ -115,7 +115,7 @@ def test_an_infinity_is_one_run_s_alone(tmp_path, monkeypatch):
     def fail(self, *args):
         raise NonFiniteError("the objective is nan at step 1 in one of 3 replicas", {})
 
-    monkeypatch.setattr(replicas.ReplicaTrainer, "_take", fail)
+    monkeypatch.setattr(replicas.ReplicaTrainer, "compute_gradients", fail)
     execute_alike([RUN, *OTHERS], tmp_path)
     found = read_results(tmp_path)
     assert len(found) == 3

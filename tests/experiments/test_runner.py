@@ -19,8 +19,8 @@ from sfnn_pyro.experiments.report import summarise, write_report
 from sfnn_pyro.experiments.results import read_results, result_path, unpack_bits
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.experiments.sweep import sweep
-from sfnn_pyro.interrupts import Interrupted
 from sfnn_pyro.runs import RunError
+from sfnn_pyro.system.stop_requests import Interrupted
 from tests.data.made_up import tfd
 from tests.experiments.helpers import stop_at, tiny, use_tiny_data
 
@@ -69,10 +69,10 @@ def test_the_first_epochs_may_have_another_number_of_particles(tmp_path, monkeyp
 def test_hidden_layers_may_have_a_rate_of_their_own():
     def step(run):
         data = problems.load_data(run)
+        data = replace(data, train=Split(data.train.x[:8], data.train.y[:8]))
         model = problems.make_model(run, data)
         before = [p.detach().clone() for p in model.parameters()]
         trainer = problems.make_trainer(run, model, data)
-        trainer.train = Split(data.train.x[:8], data.train.y[:8])
         next(trainer.run())
         return [p.detach() - b for p, b in zip(model.parameters(), before, strict=True)]
 

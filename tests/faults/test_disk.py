@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from sfnn_pyro.checkpoints import locked, train_run
-from sfnn_pyro.files import WriteError, read_sealed
 from sfnn_pyro.runs import RunConfig, RunError
+from sfnn_pyro.system.atomic_files import WriteError
+from sfnn_pyro.system.sealed_files import read_sealed
 from sfnn_pyro.training import Schedule
 from tests.commands import TINY, assert_refused, finish, sfnn, start
 
@@ -44,7 +45,7 @@ def full_after(writes):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(handle)
 
-    return mock.patch("sfnn_pyro.files.os.fsync", fsync)
+    return mock.patch("sfnn_pyro.system.atomic_files.os.fsync", fsync)
 
 
 @pytest.mark.parametrize("writes", range(14))

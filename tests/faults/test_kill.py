@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sfnn_pyro.files import SealError, read_sealed
+from sfnn_pyro.system.sealed_files import SealError, read_sealed
 from tests.faults.children import child, run_to_end
 
 KILLS = 20

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sfnn_pyro import checkpoints
-from sfnn_pyro.interrupts import Interrupted, interruptible
 from sfnn_pyro.runs import RunConfig
+from sfnn_pyro.system.stop_requests import Interrupted, interruptible
 from sfnn_pyro.training import Schedule
 from tests.commands import TINY, finish, sfnn, start
 from tests.faults.children import run_to_end
@@ -75,7 +75,7 @@ def test_wherever_it_comes_the_rest_gives_the_same_bits(tmp_path, step):
 
 
 def test_a_validation_is_left_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("sfnn_pyro.training.log_likelihood", _signalled)
+    monkeypatch.setattr("sfnn_pyro.training.trainer.log_likelihood", _signalled)
     with pytest.raises(Interrupted, match="saved at step 4;"):
         checkpoints.train_run(CONFIG, tmp_path / "run")
     monkeypatch.undo()
@@ -92,7 +92,7 @@ def _signalled(*args, on_batch, **kwargs):
 
 
 def test_the_command_line_says_so_in_one_line(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("sfnn_pyro.training.log_likelihood", _signalled)
+    monkeypatch.setattr("sfnn_pyro.training.trainer.log_likelihood", _signalled)
     result = sfnn(capsys, "train", "--out", tmp_path, *TINY)
     assert result.code == 143
     assert result.err == (
@@ -132,7 +132,7 @@ def test_ctrl_c_elsewhere_is_one_line(capsys, monkeypatch):
     def stop(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sfnn_pyro.cli.download", stop)
+    monkeypatch.setattr("sfnn_pyro.cli.datasets.download", stop)
     result = sfnn(capsys, "data", "download", "mnist")
     assert (result.code, result.err.strip()) == (130, "sfnn: interrupted")
 

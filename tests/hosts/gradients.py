@@ -13,9 +13,9 @@ from tests.distributed.particles import every_case
 
 def main(path: str) -> None:
     torch.set_default_dtype(torch.float64)
-    with joined() as ranks:
+    with joined() as group:
         found = every_case()
-        if ranks.first:
+        if group.is_first:
             torch.save(found, path)
 
 

@@ -1,0 +1,125 @@
+"""``sfnn reproduce``: the paper's tables and figures, run and reported."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sfnn_pyro.experiments.catalogue import EXPERIMENTS, choose
+from sfnn_pyro.experiments.grid import plan
+from sfnn_pyro.experiments.local import fitting
+from sfnn_pyro.experiments.on_ray import Cluster
+from sfnn_pyro.experiments.report import has_results, write_report
+from sfnn_pyro.experiments.results import read_results
+from sfnn_pyro.experiments.sweep import sweep
+from sfnn_pyro.system.allocator import keep_pages
+
+ENGINES = ("local", "ray")
+_NAMES = ", ".join(EXPERIMENTS)
+
+
+def reproduce(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help=f"Experiments to run, of {_NAMES}, or all. With report alone, nothing is run."
+        ),
+    ],
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Run smaller experiments that take minutes and show the same shape."
+        ),
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the results. A sweep that it holds is resumed.")
+    ] = Path("reproduction"),
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of parallel runs. If not given, as many as fit; 1 uses all cores."
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(help="Number of threads of each run. If not given, 1 for parallel runs."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device to compute on, cpu or cuda.")] = "cpu",
+    engine: Annotated[
+        str,
+        typer.Option(help="Where runs are made: local for processes of this machine, or ray."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster, auto for the one of this machine. If not given, Ray "
+            "is started on this machine."
+        ),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(help="Share of a GPU that Ray reserves for each run."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs that would be made next, and exit.")
+    ] = False,
+) -> None:
+    """Run the paper's experiments and write a report beside the paper's numbers.
+
+    The result of every run is a small file in OUT/runs. After any interruption the same command
+    resumes the sweep; the results of several machines, copied together, are one sweep.
+    """
+    console = Console()
+    report_only = what == ["report"]
+    grids = choose(["all"] if report_only else what, quick)
+    if dry_run:
+        for run in plan(grids, read_results(out)):
+            print(run.name)
+        return
+    if not report_only:
+        keep_pages()
+        cluster = _cluster(engine, address, workers, cores, gpus, device)
+        if workers is None:  # on a GPU many runs are replicas of one process
+            workers = fitting(cores or 1) if device == "cpu" else 1
+        sweep(
+            grids,
+            out,
+            workers=workers,
+            cores=cores,
+            device=device,
+            cluster=cluster,
+            console=console,
+        )
+    results = read_results(out)
+    begun = [grid for grid in choose(["all"], quick) if has_results(grid, results)]
+    grids = list({grid.name: grid for grid in [*grids, *begun]}.values())
+    page = write_report(grids, out, quick=quick)
+    print(page.with_suffix(".md").read_text(encoding="utf-8"))
+    print(f"Wrote {page}")
+
+
+def _cluster(
+    engine: str,
+    address: str | None,
+    workers: int | None,
+    cores: int | None,
+    gpus: float | None,
+    device: str,
+) -> Cluster | None:
+    """The cluster that the options describe; None for processes of this machine."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r}: choose one of {', '.join(ENGINES)}")
+    if engine == "local":
+        for name, value in (("address", address), ("gpus", gpus)):
+            if value is not None:
+                raise ValueError(f"--{name} has no effect without --engine ray: leave it out")
+        return None
+    if address is not None and workers is not None:
+        raise ValueError(
+            "--workers has no effect on a cluster, which makes as many runs at a time as fit: "
+            "leave it out, or give --cores"
+        )
+    if gpus is None:
+        gpus = 1.0 if device == "cuda" else 0.0
+    return Cluster(address, workers, cores or 1, gpus, device)

@@ -1,0 +1,238 @@
+"""Kernels of a layer of Bernoulli units: draw, log-probability, score, straight-through draw.
+
+Each reads and writes an ``(M, B, n)`` tensor as few times as PyTorch's own operations allow.
+Logits may lack the particle dimension (the first layer's are the same for every particle):
+nothing is then expanded, and gradients are summed over particles before anything else.
+"""
+
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from sfnn_pyro.distributions import random_bits
+
+BLOCK = 2**17
+"""Numbers of a block of the log-probability's arithmetic."""
+
+
+def draw(probs: Tensor, shape: Size, dtype: torch.dtype | None = None) -> Tensor:
+    """Draws 0 or 1 with the given probabilities.
+
+    Arguments:
+        probs: probabilities, broadcastable to ``shape``.
+        shape: shape of the draw.
+        dtype: of the zeros and ones; that of ``probs`` unless given.
+
+    Returns:
+        A float tensor of zeros and ones. A probability of 0 or 1 is never contradicted.
+
+    Example:
+        >>> import torch
+        >>> draw(torch.tensor([0.0, 1.0]), torch.Size([2, 2]))
+        tensor([[0., 1.],
+                [0., 1.]])
+    """
+    if probs.dtype == torch.float32 and probs.device.type == "cpu":
+        return random_bits.draw(probs, shape, dtype or probs.dtype)
+    drawn = torch.rand(shape, dtype=probs.dtype, device=probs.device).lt_(probs)
+    drawn += probs - probs  # a probability that is NaN gives NaN, not 0
+    return drawn if dtype is None else drawn.to(dtype)
+
+
+def widened(logits: Tensor) -> Tensor:
+    """Half-precision logits as float32: probabilities and log-weights are never rounded to less."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def _sum_log(factors: Tensor) -> Tensor:
+    """Sum of logarithms over the last dimension, of numbers in [1/2, 1].
+
+    Up to 32 factors are multiplied before a logarithm is taken, far from underflow: a product
+    costs a tenth of a logarithm.
+    """
+    for _ in range(5):
+        width = factors.shape[-1]
+        if width % 2:
+            break
+        factors = factors[..., : width // 2] * factors[..., width // 2 :]
+    return factors.log().sum(-1)
+
+
+def _blocks(tensor: Tensor) -> list[Any]:
+    """Slices of the first dimension whose numbers, and a few results of them, fit a CPU's cache."""
+    if tensor.device.type != "cpu" or tensor.dim() < 2 or not len(tensor):
+        return [...]
+    step = max(BLOCK * len(tensor) // max(tensor.numel(), 1), 1)
+    return [slice(start, start + step) for start in range(0, len(tensor), step)]
+
+
+def _log_prob_at_infinity(logits: Tensor, value: Tensor) -> Tensor:
+    """The same sum, of logits that may be infinite: 0 of a certain value, else minus infinity."""
+    one, zero = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
+    return (
+        torch.where(value == 0, 0.0, value * one)
+        .add(torch.where(value == 1, 0.0, (1 - value) * zero))
+        .sum(-1)
+    )
+
+
+class _LogProb(Function):
+    r"""Sum over the last dimension of log Bernoulli(value | logits).
+
+    :math:`\log P(v) = v a - \max(a, 0) + \log \sigma(|a|)`, exact for logits of any size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
+        to_logits, to_value = ctx.needs_input_grad
+        shape = torch.broadcast_shapes(logits.shape, value.shape)
+        wider = logits.shape == shape and value.shape == shape[len(shape) - value.dim() :]
+        dtype = widened(logits[:0]).dtype
+        sums = logits.new_empty(shape[:-1], dtype=dtype)
+        # The gradient while the numbers are in the cache; the backward pass only weights it.
+        pull = logits.new_empty(shape, dtype=dtype) if to_logits else None
+        for rows in _blocks(logits) if wider else [...]:
+            part = widened(logits[rows])
+            values = value[rows] if value.dim() == logits.dim() else value
+            probs = part.sigmoid()
+            if pull is not None:
+                torch.sub(values, probs, out=pull[rows])
+            # In place: a fresh megabyte costs more than the arithmetic on it.
+            confidence = probs.sub_(0.5).abs_().add_(0.5)  # sigmoid(|logits|)
+            loss = part.clamp(min=0)
+            loss = torch.addcmul(loss, part, values, value=-1, out=loss if wider else None)
+            torch.sub(_sum_log(confidence), loss.sum(-1), out=sums[rows])
+        if sums.isnan().any():  # of an infinite logit: 0 times infinity
+            sums = _log_prob_at_infinity(widened(logits), value)
+        ctx.save_for_backward(pull, logits if to_value else None)
+        ctx.shapes = logits.shape, value.shape
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        pull, logits = ctx.saved_tensors
+        of_logits, of_value = ctx.shapes
+        grad = grad.unsqueeze(-1)
+        return (
+            None if pull is None else (pull * grad).sum_to_size(of_logits),
+            None if logits is None else (grad * logits).sum_to_size(of_value),
+        )
+
+
+def log_prob(logits: Tensor, value: Tensor, event_dim: int) -> Tensor:
+    """Log-probability of binary values, in nats, summed over the last ``event_dim`` dimensions.
+
+    Arguments:
+        logits: ``(..., n)``, broadcastable against ``value``.
+        value: ``(..., n)`` of zeros and ones.
+        event_dim: how many of the last dimensions are one event.
+
+    Example:
+        >>> import torch
+        >>> log_prob(torch.zeros(3), torch.ones(3), event_dim=1).exp()
+        tensor(0.1250)
+    """
+    if event_dim == 0:
+        logits, value = logits.unsqueeze(-1), value.unsqueeze(-1)
+    for _ in range(event_dim - 1):
+        shape = torch.broadcast_shapes(logits.shape, value.shape)
+        logits = logits.expand(shape).flatten(-2)
+        value = value.expand(shape).flatten(-2)
+    return _LogProb.apply(logits, value)
+
+
+class _Score(Function):
+    """Nothing forward; backward, the gradient of sum of coefficient * log-probability."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor, event_dim: int
+    ) -> Tensor:
+        ctx.save_for_backward(probs, value, coefficient)
+        ctx.event_dim = event_dim
+        ctx.dtype = logits.dtype
+        return coefficient.new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        probs, value, coefficient = ctx.saved_tensors
+        coefficient = (coefficient * grad).reshape(coefficient.shape + (1,) * ctx.event_dim)
+        if probs.dim() < value.dim():  # (B, n) against (M, B, n): sum over particles first
+            pulled = (coefficient * value).sum_to_size(probs.shape)
+            ones = (1,) * ctx.event_dim
+            weight = coefficient.expand(value.shape[: value.dim() - ctx.event_dim] + ones)
+            weight = weight.sum_to_size(probs.shape[: probs.dim() - ctx.event_dim] + ones)
+            return pulled.sub_(probs * weight).to(ctx.dtype), None, None, None, None
+        pulled = (value - probs) * coefficient
+        return pulled.sum_to_size(probs.shape).to(ctx.dtype), None, None, None, None
+
+
+def score(
+    logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor, event_dim: int
+) -> Tensor:
+    r"""A zero whose gradient is that of :math:`\sum c\,\log P(h)`, the weighted score.
+
+    .. math:: \partial / \partial a = c\,(h - \sigma(a))
+
+    Arguments:
+        logits: ``(..., n)`` pre-activations a.
+        probs: sigmoid of the logits, computed when the value was drawn.
+        value: ``(M, ..., n)``, constant.
+        coefficient: ``(M, ...)``, constant, broadcastable to the batch.
+        event_dim: how many of the last dimensions are one event.
+
+    Example:
+        >>> import torch
+        >>> a = torch.zeros(2, requires_grad=True)
+        >>> score(a, a.detach().sigmoid(), torch.ones(2), torch.ones(()), 1).backward()
+        >>> a.grad
+        tensor([0.5000, 0.5000])
+    """
+    return _Score.apply(logits, probs, value, coefficient, event_dim)
+
+
+class _StraightThrough(Function):
+    """A drawn value whose gradient passes to the logits through a slope."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, probs: Tensor, value: Tensor, sigmoid: bool) -> Tensor:
+        if sigmoid:
+            ctx.save_for_backward(probs)
+        ctx.logits_shape, ctx.dtype = logits.shape, logits.dtype
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        grad = grad.sum_to_size(ctx.logits_shape)
+        if ctx.saved_tensors:
+            (probs,) = ctx.saved_tensors
+            grad = torch.ops.aten.sigmoid_backward(grad.to(probs.dtype), probs)
+        return grad.to(ctx.dtype), None, None, None
+
+
+def straight_through(logits: Tensor, probs: Tensor, value: Tensor, *, slope: str) -> Tensor:
+    r"""Binary units as drawn, with a gradient that passes straight through to the logits.
+
+    ``slope="sigmoid"`` is eqs. 20 to 22, :math:`\partial h/\partial a := \sigma'(a)`;
+    ``slope="identity"`` is eq. 19, :math:`\partial h/\partial a := 1`.
+
+    Arguments:
+        logits: ``(..., n)`` pre-activations a.
+        probs: sigmoid of the logits.
+        value: ``(M, ..., n)``, drawn with these probabilities.
+        slope: ``"sigmoid"`` or ``"identity"``.
+
+    Example:
+        >>> import torch
+        >>> a = torch.zeros(2, requires_grad=True)
+        >>> straight_through(a, a.sigmoid(), torch.ones(2), slope="sigmoid").sum().backward()
+        >>> a.grad
+        tensor([0.2500, 0.2500])
+    """
+    return _StraightThrough.apply(logits, probs.detach(), value, slope == "sigmoid")

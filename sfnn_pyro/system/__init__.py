@@ -1,0 +1,1 @@
+"""What this package asks of the operating system: files, signals, memory, the processor."""

@@ -1,0 +1,20 @@
+"""Training by stochastic gradient descent: trainer, schedule, optimizers, callbacks."""
+
+from sfnn_pyro.training.callbacks import Callback
+from sfnn_pyro.training.non_finite import NonFiniteError, TrainingError
+from sfnn_pyro.training.optimizers import JointOptim, sgd
+from sfnn_pyro.training.schedule import Schedule, minibatches, triangular
+from sfnn_pyro.training.trainer import Epoch, Trainer
+
+__all__ = [
+    "Callback",
+    "Epoch",
+    "JointOptim",
+    "NonFiniteError",
+    "Schedule",
+    "Trainer",
+    "TrainingError",
+    "minibatches",
+    "sgd",
+    "triangular",
+]

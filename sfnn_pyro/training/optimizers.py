@@ -1,0 +1,81 @@
+"""PyTorch optimizers: the paper's, and one of any kind under Pyro's ``SVI``."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pyro.optim import PyroOptim
+from torch import Tensor
+
+from sfnn_pyro.training.schedule import Schedule
+
+
+def sgd(parameters: list[Tensor], schedule: Schedule) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with the momentum and weight decay of a schedule.
+
+    Arguments:
+        parameters: what is trained.
+        schedule: its learning rate is the highest.
+
+    Example:
+        >>> sgd([torch.zeros(2, requires_grad=True)], Schedule()).defaults["momentum"]
+        0.9
+    """
+    return torch.optim.SGD(
+        parameters,
+        lr=schedule.learning_rate,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
+        fused=True,
+    )
+
+
+class JointOptim(PyroOptim):
+    """One PyTorch optimizer for all parameters, where Pyro's own makes one for each.
+
+    The same updates with less Python per step, and a state that saves as one ``state_dict``.
+
+    Arguments:
+        optimizer: a PyTorch optimizer over the parameters that SVI will meet.
+
+    Raises:
+        ValueError: SVI meets a parameter that the optimizer does not hold.
+
+    Example:
+        >>> import torch
+        >>> from pyro.infer import SVI
+        >>> from sfnn_pyro.estimators import G5
+        >>> from sfnn_pyro.guides import PriorProposal
+        >>> from sfnn_pyro.models import SFNN
+        >>> model = SFNN([4, 3, 2])
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+        >>> svi = SVI(model, PriorProposal(model), JointOptim(optimizer), G5(num_particles=20))
+        >>> loss = svi.step(torch.zeros(5, 4), torch.ones(5, 2))
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(type(optimizer), {})
+        self.optimizer = optimizer
+        self._held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+    def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
+        self.check_held(params)
+        self.optimizer.step()
+        # An autocast entered around many steps keeps the first step's half-precision weights.
+        torch.clear_autocast_cache()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def get_state(self) -> dict:
+        return self.optimizer.state_dict()
+
+    def set_state(self, state_dict: dict) -> None:
+        self.optimizer.load_state_dict(state_dict)
+
+    def check_held(self, params: Iterable[Tensor]) -> None:
+        """Refuses a parameter that the optimizer would not change."""
+        for parameter in params:
+            if id(parameter) not in self._held:
+                raise ValueError(
+                    f"SVI met a parameter of shape {tuple(parameter.shape)} that the optimizer "
+                    "does not hold: construct it over the parameters of model and guide"
+                )

@@ -1,0 +1,334 @@
+"""The training loop: epochs, minibatches, steps, validation, and the state between steps."""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import ELBO
+from torch import Tensor
+
+from sfnn_pyro.data import Split
+from sfnn_pyro.evaluation import log_likelihood
+from sfnn_pyro.particles.programs import BadValue
+from sfnn_pyro.training.callbacks import Callback
+from sfnn_pyro.training.non_finite import (
+    NonFiniteError,
+    NonFiniteStep,
+    check_step,
+    non_finite_error,
+    sites_at_fault,
+)
+from sfnn_pyro.training.optimizers import JointOptim, sgd
+from sfnn_pyro.training.schedule import Schedule, minibatches
+
+
+@contextmanager
+def _quiet_about_nan() -> Iterator[None]:
+    """Suppresses a warning of Pyro's, because the error that follows says more."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Encountered NaN")
+        yield
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of a training's history; log-likelihoods in nats per datapoint."""
+
+    epoch: int
+    learning_rate: float
+    train_log_likelihood: float
+    validation_log_likelihood: float
+
+
+@dataclass
+class Trainer:
+    """Trains a model with a proposal and an estimator on one data set.
+
+    The objective is the mean over the minibatch, by a ``poutine.scale`` of 1/B around the step:
+    learning rates mean what they mean in the paper. The order of the data and the random numbers
+    of the particles depend on the seed alone.
+
+    Between steps ``state_dict`` holds everything that the rest of the training depends on: a
+    trainer that loads it ends with the same bits as one that was never interrupted.
+
+    A subclass overrides public methods alone: ``minibatches``, ``compute_gradients``,
+    ``validate``, ``diagnose``, ``find_sites_at_fault``, ``use_estimator``, ``seed_random_state``.
+
+    Arguments:
+        model: a Pyro module with the signature ``model(x, y)``.
+        guide: its proposal.
+        estimator: any Pyro ELBO, or a function from an epoch (from 0) to that epoch's ELBO. One
+            that follows another of its type takes over its state.
+        train_data: training data, or a function from an epoch (from 0) to that epoch's data, which
+            are equally many in all epochs.
+        validation_data: evaluated after every epoch; may be empty.
+        schedule: how long and how fast.
+        parameters: what to train; those of model and guide unless given.
+        validation_particles: M of the validation's estimate.
+        make_optimizer: makes a PyTorch optimizer from the parameters and the schedule. The
+            learning rate of each of its parameter groups is the highest of that group.
+
+    Raises:
+        NonFiniteError: on a step whose objective or gradient is not finite.
+
+    Example:
+        >>> from sfnn_pyro.data import load_dataset
+        >>> from sfnn_pyro.estimators import G3
+        >>> from sfnn_pyro.guides import PriorProposal
+        >>> from sfnn_pyro.models import SFNN
+        >>> digits = load_dataset("digits")
+        >>> model = SFNN([digits.x_size, 20, digits.y_size])
+        >>> trainer = Trainer(model, PriorProposal(model), G3(5), digits.train,
+        ...                   digits.validation, Schedule(epochs=2))
+        >>> [epoch.epoch for epoch in trainer.run()]
+        [1, 2]
+    """
+
+    model: Any
+    guide: Any
+    estimator: ELBO | Callable[[int], ELBO]
+    train_data: Split | Callable[[int], Split]
+    validation_data: Split
+    schedule: Schedule
+    parameters: list[Tensor] | None = None
+    validation_particles: int = 20
+    make_optimizer: Callable[[list[Tensor], Schedule], torch.optim.Optimizer] = sgd
+    history: list[Epoch] = field(default_factory=list, init=False)
+    epoch_data: Split = field(init=False, repr=False)
+    epoch_estimator: ELBO = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.parameters is None:
+            self.parameters = [p for part in (self.model, self.guide) for p in _parameters(part)]
+        self.trained = list(dict.fromkeys(self.parameters))
+        self.optimizer = self.make_optimizer(self.trained, self.schedule)
+        self._optim = JointOptim(self.optimizer)
+        self._highest_rates = [group["lr"] for group in self.optimizer.param_groups]
+        # A store of its own, so that no other model of this process shares a parameter's name.
+        self._store: Any = {"params": {}, "constraints": {}}
+        self._given: ELBO | None = None
+        self._seeded = False
+        self._steps, self._total = 0, 0.0  # of the epoch that is under way
+        self._enter_epoch()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of minibatches in a pass over the training data."""
+        return math.ceil(len(self.epoch_data) / self.schedule.batch_size)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last step."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps since the training began."""
+        return len(self.history) * self.steps_per_epoch + self._steps
+
+    @property
+    def progress(self) -> float:
+        """The part of all steps that is done, 0 to 1."""
+        return self.steps / (self.schedule.epochs * self.steps_per_epoch)
+
+    def run(self, *callbacks: Callback) -> Iterator[Epoch]:
+        """Trains from the present state to the end of the schedule; yields after every epoch.
+
+        Arguments:
+            callbacks: called in their order after every step, validation batch and epoch.
+        """
+        if not self._seeded:
+            self.seed_random_state()
+            self._seeded = True
+
+        def on_batch(datapoints: int) -> None:
+            for callback in callbacks:
+                callback.on_validation(self, datapoints)
+
+        while len(self.history) < self.schedule.epochs:
+            for rows in self.minibatches(len(self.history))[self._steps :]:
+                mean = self.step(rows)
+                for callback in callbacks:
+                    callback.on_step(self, mean)
+            mean = self._total / len(self.epoch_data)
+            validation = self.validate(on_batch)
+            self.history.append(Epoch(len(self.history) + 1, self.learning_rate, mean, validation))
+            self._steps, self._total = 0, 0.0
+            self._enter_epoch()
+            for callback in callbacks:
+                callback.on_epoch(self, self.history[-1])
+            yield self.history[-1]
+
+    @_quiet_about_nan()
+    def step(self, rows: Tensor) -> float:
+        """Takes one step of the optimizer, with the learning rate of the schedule.
+
+        Arguments:
+            rows: the minibatch, as rows of the epoch's data.
+
+        Returns:
+            The mean over the minibatch of its log-likelihood estimates, in nats.
+
+        Raises:
+            NonFiniteError: the objective or the gradient is not finite; nothing has changed.
+        """
+        factor = self.schedule.factor(self.steps, self.steps_per_epoch)
+        for group, rate in zip(self.optimizer.param_groups, self._highest_rates, strict=True):
+            group["lr"] = rate * factor
+        before = self.random_state()
+        try:
+            with pyro.get_param_store().scope(self._store):
+                mean = self.compute_gradients(rows)
+            check_step(-mean, self.trained)
+        except (NonFiniteStep, BadValue) as error:
+            self.optimizer.zero_grad()
+            self.set_random_state(before)
+            what = (
+                str(error)
+                if isinstance(error, NonFiniteStep)
+                else "the law of a draw is not finite"
+            )
+            diagnosis = self.diagnose(what, rows)
+            self.set_random_state(before)
+            raise diagnosis from None
+        self._optim(self.trained)
+        self._steps += 1
+        self._total += mean * len(rows)
+        return mean
+
+    def minibatches(self, epoch: int) -> Sequence[Tensor]:
+        """Rows of every minibatch of an epoch, from 0."""
+        return minibatches(len(self.epoch_data), self.schedule, epoch)
+
+    def compute_gradients(self, rows: Tensor) -> float:
+        """Leaves the gradient of the mean loss in the parameters.
+
+        Arguments:
+            rows: the minibatch, as rows of the epoch's data.
+
+        Returns:
+            The mean over the minibatch of its log-likelihood estimates, in nats.
+        """
+        return -self.loss_and_grads(self.epoch_data.x[rows], self.epoch_data.y[rows], len(rows))
+
+    def loss_and_grads(self, x: Tensor, y: Tensor, datapoints: int) -> float:
+        """The estimator's loss and gradients, divided by a number of datapoints."""
+        with poutine.trace(param_only=True) as tracer, poutine.scale(scale=1 / datapoints):
+            loss = float(self.epoch_estimator.loss_and_grads(self.model, self.guide, x, y))
+        sites = tracer.trace.nodes.values()
+        self._optim.check_held(site["value"].unconstrained() for site in sites)
+        return loss
+
+    def diagnose(self, what: str, rows: Tensor) -> NonFiniteError:
+        """The error of a step that is not finite; the random state is the one before the step."""
+        sites = self.find_sites_at_fault(rows)
+        return non_finite_error(what, self.steps + 1, len(self.history) + 1, rows.tolist(), sites)
+
+    def find_sites_at_fault(self, rows: Tensor) -> dict[str, list[int]]:
+        """Rows of a minibatch that are not finite, by the name of the site."""
+        x, y = self.epoch_data.x[rows], self.epoch_data.y[rows]
+        with pyro.get_param_store().scope(self._store):
+            found = sites_at_fault(self.epoch_estimator, self.model, self.guide, x, y)
+        return {name: rows[bad].tolist() for name, bad in found.items()}
+
+    def validate(self, on_batch: Callable[[int], None]) -> float:
+        """Mean log-likelihood of the validation data in nats, NaN if there are none."""
+        if not len(self.validation_data):
+            return math.nan
+        return self.log_likelihood_of(self.model, self.validation_data, on_batch).mean().item()
+
+    def log_likelihood_of(
+        self, model: Any, data: Split, on_batch: Callable[[int], None], seed: int | None = None
+    ) -> Tensor:
+        """Log-likelihood of each datapoint in nats, by a seed and without a trace in the state."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.schedule.seed if seed is None else seed)
+            return log_likelihood(
+                model,
+                data.x,
+                data.y,
+                num_particles=self.validation_particles,
+                on_batch=on_batch,
+            )
+
+    def use_estimator(self, estimator: ELBO) -> None:
+        """Makes an estimator that of the epoch, with the state of one of its type before it."""
+        before: Any = getattr(self, "epoch_estimator", None)
+        if type(before) is type(estimator) and (state := _state_of(before)):
+            estimator.load_state_dict(state)
+        self.epoch_estimator = estimator
+
+    def seed_random_state(self) -> None:
+        """Begins the random numbers of the particles, before the first step."""
+        torch.manual_seed(self.schedule.seed)
+
+    def random_state(self) -> dict[str, Any]:
+        """What a step changes beside parameters and optimizer: random state and estimator."""
+        state = {"random": torch.get_rng_state(), "estimator": _state_of(self.epoch_estimator)}
+        if torch.cuda.is_initialized():
+            state["random_cuda"] = torch.cuda.get_rng_state_all()
+        return state
+
+    def set_random_state(self, state: dict[str, Any]) -> None:
+        """Restores what ``random_state`` returned."""
+        torch.set_rng_state(state["random"])
+        if "random_cuda" in state:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if hasattr(self.epoch_estimator, "load_state_dict"):
+            self.epoch_estimator.load_state_dict(copy.deepcopy(state["estimator"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, except for its arguments."""
+        return {
+            "parameters": [p.detach() for p in self.trained],
+            "optimizer": self.optimizer.state_dict(),
+            "moment": self.random_state(),
+            "seeded": self._seeded,
+            "steps": self._steps,
+            "total": self._total,
+            "history": [astuple(epoch) for epoch in self.history],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the state of another trainer with the same arguments."""
+        shapes = [tuple(p.shape) for p in self.trained]
+        stored = [tuple(p.shape) for p in state["parameters"]]
+        if shapes != stored:
+            raise ValueError(f"the state has parameters of shapes {stored}, not {shapes}")
+        with torch.no_grad():
+            for parameter, value in zip(self.trained, state["parameters"], strict=True):
+                parameter.copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._seeded = state["seeded"]
+        self._steps, self._total = state["steps"], state["total"]
+        self.history[:] = [Epoch(*values) for values in state["history"]]
+        self._enter_epoch()
+        self.set_random_state(state["moment"])
+
+    def _enter_epoch(self) -> None:
+        """Takes the data and the estimator of the epoch that is next, or of the last one."""
+        epoch = min(len(self.history), self.schedule.epochs - 1)
+        data, given = self.train_data, self.estimator
+        self.epoch_data = data(epoch) if callable(data) else data
+        if not len(self.epoch_data):
+            raise ValueError("the training data are empty: give at least one datapoint")
+        given = given if isinstance(given, ELBO) else given(epoch)
+        if given is not self._given:
+            self._given = given
+            self.use_estimator(given)
+
+
+def _state_of(estimator: Any) -> dict[str, Any]:
+    """A copy of an estimator's own state; Pyro's estimators have none."""
+    return copy.deepcopy(estimator.state_dict()) if hasattr(estimator, "state_dict") else {}
+
+
+def _parameters(program: Any) -> list[Tensor]:
+    return list(program.parameters()) if isinstance(program, torch.nn.Module) else []

@@ -1,0 +1,51 @@
+import pytest
+
+from sfnn_pyro.cli import reproduce
+from sfnn_pyro.experiments.catalogue import choose
+from tests.commands import assert_refused, sfnn
+from tests.experiments.helpers import tiny_grid, use_tiny_data
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    use_tiny_data(monkeypatch)
+    monkeypatch.setattr(
+        reproduce, "choose", lambda what, quick: [tiny_grid(grid) for grid in choose(what, quick)]
+    )
+
+
+def test_a_sweep_and_its_report(tiny, capsys, tmp_path):
+    result = sfnn(capsys, "reproduce", "theorem1", "table1", "--quick", "--out", tmp_path)
+    assert_refused(result, "no grid 'theorem1-quick'")
+    result = sfnn(capsys, "reproduce", "table1", "--quick", "--out", tmp_path, "--workers", 1)
+    assert result.code == 0, result.err
+    assert "| G3 (proposed biased), M = 20 | 53.8 ± 0.2 |" in result.out
+    assert "Best first, paper: deterministic, binary noise (D), M = 20;" in result.out
+    assert (tmp_path / "report-quick.html").is_file()
+    result = sfnn(capsys, "reproduce", "table1", "--quick", "--out", tmp_path, "--dry-run")
+    assert result.code == 0 and not result.out.strip()
+
+
+def test_a_dry_run_lists_what_comes_and_writes_nothing(capsys, tmp_path):
+    result = sfnn(capsys, "reproduce", "table1", "--out", tmp_path / "out", "--dry-run")
+    assert result.code == 0 and not (tmp_path / "out").exists()
+    lines = result.out.split()
+    assert lines[0].startswith("mnist-sfnn-g3-M1-r0.1-s0-")
+    assert len(lines) == len(set(lines)) == 3 * 8 + 1  # B has the runs of A, C one more rate
+
+
+def test_the_report_alone_of_an_empty_folder(capsys, tmp_path):
+    result = sfnn(capsys, "reproduce", "report", "--out", tmp_path)
+    assert result.code == 0 and "0 runs" in result.out
+    assert not list(tmp_path.glob("figures/*"))
+
+
+def test_unknown_experiments_are_one_line(capsys, tmp_path):
+    assert_refused(sfnn(capsys, "reproduce", "table3", "--out", tmp_path), "no experiment 'table3'")
+
+
+def test_a_report_keeps_what_earlier_commands_ran(tiny, capsys, tmp_path):
+    sfnn(capsys, "reproduce", "theorem1", "--out", tmp_path, "--workers", 1)
+    result = sfnn(capsys, "reproduce", "figure2", "--out", tmp_path, "--workers", 1)
+    assert "Theorem 1" in result.out
+    assert "Theorem 1" in (tmp_path / "report.html").read_text()
