@@ -107,7 +107,7 @@ def _sent() -> int:
 
 def fitted(sums: dict) -> dict:
     """Latency of a message from the smallest one, bandwidth from the largest one."""
-    small, large = (sums[count]["median"] / 1e3 for count in (MESSAGES[0], MESSAGES[-1]))
+    small, large = (sums[count]["min"] / 1e3 for count in (MESSAGES[0], MESSAGES[-1]))
     return {"latency_seconds": small / 2, "bytes_per_second": MESSAGES[-1] / (large - small)}
 
 
@@ -138,7 +138,7 @@ def measure(group, rounds) -> dict:
     return found
 
 
-def projected(found: dict, hosts: int) -> dict:
+def projected(found: dict, alone: dict, hosts: int) -> dict:
     """Efficiencies of a ring of hosts: an estimate from the fitted link, not a measurement."""
     latency = 1e3 * found["link"]["latency_seconds"]
     per_byte = 1e3 / found["link"]["bytes_per_second"]
@@ -146,12 +146,20 @@ def projected(found: dict, hosts: int) -> dict:
     ring += 2 * (hosts - 1) / hosts * found["parameter_bytes"] * per_byte
     ring += 4 * (hosts - 1) * latency  # two small sums
     row: dict = {"hosts": hosts, "messages_ms": ring}
-    for rows in ROWS:
-        alone = found["alone"][str(rows)]["median"]
-        row[f"{rows}_rows_each"] = alone / (alone + ring)
-    alone = ACCUMULATED * found["alone"]["50"]["median"]
-    row["accumulated"] = alone / (alone + ring)
+    for rows, step in alone.items():
+        row[f"{rows}_rows_each"] = step / (step + ring)
+    step = ACCUMULATED * alone["50"]
+    row["accumulated"] = step / (step + ring)
     return row
+
+
+def completed(result: dict) -> dict:
+    """With the projections; computing takes the same at every bandwidth, so the least counts."""
+    rates = result["rates"].values()
+    alone = {str(rows): min(found["alone"][str(rows)]["min"] for found in rates) for rows in ROWS}
+    for found in rates:
+        found["projection"] = [projected(found, alone, hosts) for hosts in HOSTS]
+    return {**result, "alone_ms": alone}
 
 
 def on_a_host(path: str, rounds: int) -> None:
@@ -187,11 +195,10 @@ def main() -> None:
             if any([launch.wait() for launch in launches]):
                 sys.exit(launches[0].said + launches[1].said)
             measured = json.loads(found.read_text())
-        measured["projection"] = [projected(measured, hosts) for hosts in HOSTS]
         result["rates"][rate] = measured
         print(rate, json.dumps(measured["link"]), flush=True)
     result["machine"] = machine(threads=1)
-    write_json(options.out, result)
+    write_json(options.out, completed(result))
     print(options.out)
 
 

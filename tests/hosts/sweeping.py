@@ -7,7 +7,7 @@ from sfnn_pyro.experiments.grid import Grid, Row, Run
 from sfnn_pyro.experiments.on_ray import Cluster
 from sfnn_pyro.experiments.sweep import sweep
 
-RUN = Run("digits", hidden=(20,), epochs=200, test_particles=5)
+RUN = Run("digits", hidden=(20,), epochs=60, test_particles=5)
 ROWS = tuple(
     Row(f"M = {count}", Run(**{**RUN.changes(), "particles": count}), (0.1,), 1)
     for count in (1, 2, 3, 4)

@@ -78,9 +78,7 @@ def test_a_worker_is_lost_and_the_head(cluster, local, tmp_path):
     wait_until(lambda: begun(a) and begun(b))
     clock = Clock()
     cluster.kill("a", silently=True)
-    count = len(begun(b))
-    wait_until(lambda: len(set(begun(b))) > 0 and results_count(c) >= 2, 200)
-    assert count
+    wait_until(lambda: results_count(c) >= 2, 300)
     FAULTS.note(
         "Ray", "a worker's host off for ever",
         "its run begins again on the other; seconds until two results were home", clock.seconds,
@@ -126,13 +124,16 @@ def test_the_head_is_lost_where_the_command_is_on_another_host(network, local, t
     sweep = start_sweep(a, OUT)
     wait_until(lambda: begun(a))
     clock = Clock()
-    network.kill("c", silently=True)
+    network.kill("c")
     _, err = sweep.communicate(timeout=240)
     assert sweep.returncode != 0
+    assert "Failed to connect to GCS within 60 seconds" in err
     FAULTS.note(
-        "Ray", "the head's host off for ever, the command on another",
-        f"the command ends with an error: {err.strip().splitlines()[-1][:80]}", clock.seconds,
-    )  # fmt: skip
+        "Ray",
+        "the head's host killed, the command on another",
+        "the command ends: Failed to connect to GCS within 60 seconds",
+        clock.seconds,
+    )
 
 
 def test_data_that_a_worker_lacks_or_has_elsewhere(network, tmp_path):
