@@ -12,6 +12,9 @@ VARIABLES = {
     # Ray lets nobody in without the cluster's token, which by default lies in the head's home.
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": 64 * "1",
+    # A host that vanishes says nothing: by default Ray waits for its answers for seven minutes.
+    "RAY_grpc_client_keepalive_time_ms": "10000",
+    "RAY_grpc_client_keepalive_timeout_ms": "10000",
 }
 STORE = "--object-store-memory=100000000"
 _COUNT = (

@@ -23,6 +23,7 @@ OWN_DISK = Path("/mnt")
 """On every host a file system that no other sees; all else is shared, as by NFS."""
 
 SEGMENT = 16384  # bytes of the largest unit that a cable lets through at once
+BURST = 250e-6  # seconds between two looks of the kernel at a cable
 QUEUE = 2**20  # bytes that wait before a cable drops some
 
 _INIT = """
@@ -119,7 +120,7 @@ class Network:
 
     Arguments:
         folder: for the files by which the hosts find each other's names.
-        rate: of every cable in each direction, as ``tc`` writes it; a delay cannot be set where
+        rate: of every cable in each direction, in ``mbit`` or ``gbit``; a delay cannot be set where
             the kernel has no netem.
     """
 
@@ -223,7 +224,8 @@ class Network:
             self._limit(pid, card)
 
     def _limit(self, pid: int, card: str) -> None:
-        shape = ["tbf", "rate", self.rate, "burst", str(2 * SEGMENT), "limit", str(QUEUE)]
+        burst = max(2 * SEGMENT, int(BURST * _bytes_per_second(self.rate)))
+        shape = ["tbf", "rate", self.rate, "burst", str(burst), "limit", str(QUEUE + burst)]
         _inside(pid, ["tc", "qdisc", "replace", "dev", card, "root", *shape])
 
     def _ip(self, pid: int, *arguments: str, may: bool = False) -> int:
@@ -247,6 +249,11 @@ def _inside(pid: int, command: list[str], *, may: bool = False) -> int:
     )
     assert may or done.returncode == 0, f"{command}: {done.stderr}"
     return done.returncode
+
+
+def _bytes_per_second(rate: str) -> float:
+    number = rate.removesuffix("gbit").removesuffix("mbit")
+    return float(number) * (1e9 if rate.endswith("gbit") else 1e6) / 8
 
 
 def _address(name: str) -> str:
