@@ -23,7 +23,7 @@ def network(permission, tmp_path):
     """A switch whose hosts are taken down whatever happens; no process of theirs is left."""
     with Network(tmp_path) as made:
         yield made
-    assert not made.left()
+    assert not made.left
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,7 @@ OWN_DISK = Path("/mnt")
 
 SEGMENT = 16384  # bytes of the largest unit that a cable lets through at once
 BURST = 250e-6  # seconds between two looks of the kernel at a cable
+GOODBYE = 0.2  # seconds in which the others hear of the end of their connections
 QUEUE = 2**20  # bytes that wait before a cable drops some
 
 _INIT = """
@@ -128,7 +130,9 @@ class Network:
     rate: str = "1gbit"
     hosts: dict[str, Host] = field(default_factory=dict)
     namespaces: set[str] = field(default_factory=set)
-    """Identities of all that were ever made."""
+    """Identities of those that are there; the kernel gives one that is free to another."""
+    left: list[str] = field(default_factory=list)
+    """Processes that outlived their host."""
 
     NAMES = ("a", "b", "c")
 
@@ -148,9 +152,9 @@ class Network:
         return self
 
     def __exit__(self, *error) -> None:
-        for host in self.hosts.values():
-            host.kill()
-        _end(self.switch, self._switch_pid)
+        for name in list(self.hosts):
+            self.kill(name)
+        self._empty(_namespace(self._switch_pid), lambda: _end(self.switch, self._switch_pid))
 
     def switch_on(self, *names: str) -> list[Host]:
         """Makes hosts, or brings killed ones back with an empty disk of their own."""
@@ -183,13 +187,21 @@ class Network:
             silently: as when the power fails, so that no other host hears of its connections'
                 end; else the kernel still closes them, as when its processes are killed.
         """
-        if silently:  # with both ends of its cable, which half-closed connections would keep
+        # Connections that are closed on one side alone would keep the host's network for minutes:
+        # the cable goes, before or after the others have heard.
+        if silently:
             self._ip(self._switch_pid, "link", "delete", "dev", name)
-        self.hosts.pop(name).kill()
+        host = self.hosts.pop(name)
+        self._empty(_namespace(host.pid), host.kill)
+        if not silently:
+            time.sleep(GOODBYE)
+            self._ip(self._switch_pid, "link", "delete", "dev", name, may=True)
 
-    def left(self) -> list[str]:
-        """Processes, of all of this machine, that are still in one of the namespaces."""
-        return [pid for pid in _pids() if _namespace(pid) in self.namespaces]
+    def _empty(self, namespace: str, kill: Callable[[], None]) -> None:
+        """Ends what keeps a namespace, and notes who is in it all the same."""
+        kill()
+        self.left += inside({namespace})
+        self.namespaces.discard(namespace)
 
     def _hold(self, kinds: list[str], script: str) -> tuple[subprocess.Popen, int]:
         """A process that keeps namespaces alive, and the one in them that waits."""
@@ -260,8 +272,10 @@ def _address(name: str) -> str:
     return f"10.77.0.{1 + Network.NAMES.index(name)}"
 
 
-def _pids() -> list[str]:
-    return list(filter(str.isdigit, os.listdir("/proc")))
+def inside(namespaces: set[str]) -> list[str]:
+    """Processes of this machine that are in one of some network namespaces."""
+    pids = filter(str.isdigit, os.listdir("/proc"))
+    return [pid for pid in pids if _namespace(pid) in namespaces]
 
 
 def _namespace(pid) -> str:
