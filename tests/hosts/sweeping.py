@@ -1,4 +1,4 @@
-"""A sweep on a cluster: python -m tests.hosts.sweeping FOLDER [ENGINE [DATA]]."""
+"""A sweep on a cluster: python -m tests.hosts.sweeping FOLDER [ENGINE [GRID]]."""
 
 import sys
 from pathlib import Path
@@ -16,11 +16,16 @@ GRID = Grid("g", "t", "negative_log_likelihood", "nats", ROWS)
 NAMES = {row.at(0.1, 0).name for row in ROWS}
 ON_FACES = Row("faces", Run("tfd", hidden=(5,), epochs=1, test_particles=2), (0.001,), 1)
 FACES = Grid("f", "t", "negative_log_likelihood", "nats", (ON_FACES,))
+LONG_ROW = Row("long", Run(**{**RUN.changes(), "epochs": 100_000}), (0.1,), 1)
+LONG = Grid("l", "t", "negative_log_likelihood", "nats", (LONG_ROW,))
+"""Lasts longer than any test."""
+
+GRIDS = {"digits": GRID, "faces": FACES, "long": LONG}
 
 
-def main(folder: str, engine: str = "ray", data: str = "digits") -> None:
+def main(folder: str, engine: str = "ray", grid: str = "digits") -> None:
     cluster = Cluster("auto") if engine == "ray" else None
-    sweep([FACES if data == "faces" else GRID], Path(folder), cluster=cluster)
+    sweep([GRIDS[grid]], Path(folder), cluster=cluster)
 
 
 if __name__ == "__main__":
