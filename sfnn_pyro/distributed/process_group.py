@@ -171,6 +171,7 @@ def own_device(device: str) -> str:
 
 TIMEOUT_MINUTES = 5.0
 """Longer than any rank keeps the others waiting: while it loads data or writes a checkpoint."""
+MAX_TIMEOUT_MINUTES = 10_000.0
 
 
 @contextmanager
@@ -185,15 +186,18 @@ def joined(timeout_minutes: float = TIMEOUT_MINUTES) -> Iterator[ProcessGroup]:
 
     Raises:
         LostContact: another process ended, or does not answer.
-        ValueError: ``timeout_minutes`` is not above 0.
+        ValueError: ``timeout_minutes`` is not above 0, or above ``MAX_TIMEOUT_MINUTES``.
 
     Example:
         >>> with joined() as group:
         ...     group.is_alone
         True
     """
-    if not timeout_minutes > 0:
-        raise ValueError(f"timeout_minutes={timeout_minutes}: must be above 0")
+    if not 0 < timeout_minutes <= MAX_TIMEOUT_MINUTES:
+        raise ValueError(
+            f"timeout_minutes={timeout_minutes}: must be above 0 and at most "
+            f"{MAX_TIMEOUT_MINUTES:.0f}"
+        )
     if not launched():
         yield ProcessGroup()
         return

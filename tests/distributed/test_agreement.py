@@ -58,7 +58,7 @@ def _compared():
     return False
 
 
-@pytest.mark.parametrize("minutes", [0, -1, float("nan")])
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
 def test_the_time_to_wait_must_be_some(minutes):
     message = f"timeout_minutes={minutes}: must be above 0"
     with pytest.raises(ValueError, match=message), joined(minutes):
