@@ -57,6 +57,8 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--seed=1" + "0" * 30], "must lie between 0"),
     (["train", "--out={out}", "--checkpoint-minutes=-1"], "checkpoint_minutes=-1.0: must be 0"),
     (["train", "--out={out}", "--checkpoint-minutes=nan"], "checkpoint_minutes=nan"),
+    (["train", "--out={out}", "--timeout-minutes=0"], "timeout_minutes=0.0: must be above 0"),
+    (["train", "--out={out}", "--timeout-minutes=inf"], "timeout_minutes=inf: must be above 0"),
     (["train", "--out={out}", "--colour=red"], "--colour"),
     (["trian"], "No such command 'trian'"),
     (["evaluate"], "Missing argument 'run'"),

@@ -7,11 +7,20 @@ import typer
 
 from sfnn_pyro.cli.display import progress_bar
 from sfnn_pyro.data import DATASET_NAMES, Dataset
-from sfnn_pyro.distributed import SPLITS, ProcessGroup, joined, launched, own_device
+from sfnn_pyro.distributed import (
+    SPLITS,
+    TIMEOUT_MINUTES,
+    ProcessGroup,
+    joined,
+    launched,
+    own_device,
+)
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import NETWORKS, RunConfig, RunError, read_config, train_run
 from sfnn_pyro.training import Schedule, Trainer
+
+_ALLOWED_WITH_RESUME = {"resume", "checkpoint_minutes", "device", "split", "timeout_minutes"}
 
 
 def train(
@@ -65,6 +74,12 @@ def train(
         str,
         typer.Option(help=f"What several processes divide among them, {' or '.join(SPLITS)}."),
     ] = "data",
+    timeout_minutes: Annotated[
+        float,
+        typer.Option(
+            help="Minutes without an answer from another process after which it counts as lost."
+        ),
+    ] = TIMEOUT_MINUTES,
 ) -> None:
     """Train a network and write a run folder.
 
@@ -77,7 +92,7 @@ def train(
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
     if resume is not None:
-        _refuse_others(context, {"resume", "checkpoint_minutes", "device", "split"})
+        _refuse_others(context, _ALLOWED_WITH_RESUME)
         config, folder = read_config(resume), resume
     else:
         assert out is not None
@@ -98,7 +113,7 @@ def train(
                 seed=seed,
             ),
         )
-    with joined() as group:
+    with joined(timeout_minutes) as group:
         train_with_progress(config, folder, checkpoint_minutes, own_device(device), group, split)
     if group.is_first:
         print(f"Complete: {folder}. Next: sfnn evaluate {folder}; sfnn complete {folder}")
