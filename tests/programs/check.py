@@ -29,7 +29,7 @@ UNFORCED = ("g3 drawn", "g4 drawn")
 POINTS = ("delta", "normal")
 """Families of latents whose values have a path."""
 
-REPEATS, SIGMAS = 24, 7.0
+REPEATS, SIGMAS = 100, 7.0
 """Evaluations of a noisy estimator at every tuple, and how far off their mean may be."""
 
 KINDS = {"bernoulli": "Bernoulli", "onehot": "OneHotCategorical", "delta": "reparameterisable"}
