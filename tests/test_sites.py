@@ -126,8 +126,8 @@ def test_a_sequential_plate_holds_no_datapoints():
     layout, _ = layout_of(lambda: program(1.0), 0)
     assert layout.scale == 2.0
     layout, terms = layout_of(lambda: program(3.0), 0)
-    assert layout.scale == 1.0
-    assert sorted(term.scale for term in terms.values()) == [2.0, 2.0, 6.0, 6.0]
+    assert layout.scale == 2.0
+    assert sorted(term.scale for term in terms.values()) == [1.0, 1.0, 3.0, 3.0]
 
 
 def test_a_run_without_a_plate_of_particles_is_summed_to_one_number_per_datapoint():

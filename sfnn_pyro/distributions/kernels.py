@@ -170,7 +170,7 @@ class _Score(Function):
             weight = weight.sum_to_size(probs.shape[: probs.dim() - ctx.event_dim] + ones)
             return pulled.sub_(probs * weight).to(ctx.dtype), None, None, None, None
         pulled = value - probs
-        alone = drawn and len(coefficient) in (1, len(pulled))
+        alone = drawn and coefficient.shape[:1] in (pulled.shape[:1], (), (1,))
         pulled = pulled.mul_(coefficient) if alone else pulled * coefficient
         return pulled.sum_to_size(probs.shape).to(ctx.dtype), None, None, None, None
 

@@ -147,6 +147,7 @@ class Estimator(ELBO):
         self._nesting_given = math.isfinite(self.max_plate_nesting)
         self._nestings: list[tuple[Callable, Callable, int]] = []
         self._checked: tuple | None = None
+        self._pair: tuple[Callable, Callable] | None = None
         self._warned = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -246,24 +247,46 @@ class Estimator(ELBO):
     ) -> Particles:
         """Checks a pair of model and guide and draws its particles, M unless given."""
         check_proposal(self, model, guide)
+        nesting = self._nesting(model, guide, args, kwargs)
+        count = num_particles or self.num_particles
         try:
-            particles = draw_particles(
-                model,
-                guide,
-                args,
-                kwargs,
-                num_particles=num_particles or self.num_particles,
-                plate_nesting=self._nesting(model, guide, args, kwargs),
-                strategy=self.strategy,
-                vectorize=self.vectorize_particles,
-                check=self._check,
-            )
+            particles = self._drawn(model, guide, args, kwargs, count, nesting)
         except BadValue as error:
             raise blamed_on_data(args, error) from None
+        except ValueError:
+            # The program may have got another plate since it was looked at.
+            self._nestings = []
+            if self._nesting(model, guide, args, kwargs) == nesting:
+                raise
+            nesting = self._nesting(model, guide, args, kwargs)
+            particles = self._drawn(model, guide, args, kwargs, count, nesting)
         if not self.pathwise and torch.is_grad_enabled():
             check_transformed(self, particles)
         self._warn_if_no_bound(particles)
         return particles
+
+    def _drawn(
+        self,
+        model: Callable,
+        guide: Callable,
+        args: tuple,
+        kwargs: dict,
+        num_particles: int,
+        nesting: int,
+    ) -> Particles:
+        if self._pair is None or not all(map(same_program, self._pair, (model, guide))):
+            self._pair, self._checked = (model, guide), None
+        return draw_particles(
+            model,
+            guide,
+            args,
+            kwargs,
+            num_particles=num_particles,
+            plate_nesting=nesting,
+            strategy=self.strategy,
+            vectorize=self.vectorize_particles,
+            check=self._check,
+        )
 
     def _warn_if_no_bound(self, particles: Particles) -> None:
         """Warns once of a subsampled plate whose factor has to stay inside the logarithm."""
@@ -348,7 +371,7 @@ def checked_loss(value: float, args: tuple, particles: Particles | None = None) 
         check_finite(args)
     except ValueError as error:
         raise ValueError(f"{error}; {where}" if where else str(error)) from None
-    warn_if_nan(value, "loss")
+    warn_if_nan(value, f"loss; {where}" if where else "loss")
     return value
 
 

@@ -90,7 +90,7 @@ def check_transformed(estimator: Any, particles: Particles) -> None:
     own = {term.name for term in particles.latent if isinstance(term, SiteTerm)}
     for component in particles.components:
         terms = [term for term in component.terms if isinstance(term, SiteTerm) and term.drawn]
-        if all(term.name in own for term in terms):
+        if all(term.name in own or is_point(term.fn) for term in terms):
             continue
         for term in terms:
             if is_point(term.fn) and term.value.requires_grad:

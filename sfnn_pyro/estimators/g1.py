@@ -105,7 +105,9 @@ class G1(Estimator):
         objective = log_mean_exp(log_weight).unsqueeze(0)  # (1, *batch)
         for term in _bernoullis(particles):
             # Where no particle can have produced y there is nothing to compare.
-            units = finite(_with_event(objective, term) - self.baseline(term.name))
+            # A site that is new to the model has no baseline yet.
+            baseline = self.baseline(term.name) if term.name in self._averages else 0.0
+            units = finite(_with_event(objective, term) - baseline)
             units = units * _with_event(torch.as_tensor(particles.scale).to(units), term)
             total = total + (units * _deviation(term) * term.logits).sum()
         self._update(particles, objective[0])

@@ -9,6 +9,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from sfnn_pyro.distributions.limits import at_limits
 from sfnn_pyro.distributions.wrapped import base_of, name_of, with_base
 from sfnn_pyro.evaluation.likelihoods import ranges
 from sfnn_pyro.particles import (
@@ -275,7 +276,7 @@ class _PartlyObserved(Messenger):
         drawn = fn.sample()
         self.value = torch.where(self.known, msg["value"].to(drawn), drawn)
         msg["value"] = self.value
-        msg["fn"] = with_base(fn, lambda base: base.mask(self.known))
+        msg["fn"] = with_base(fn, lambda base: at_limits(base).mask(self.known))
 
 
 def _latents(particles: Particles) -> dict[str, Tensor]:

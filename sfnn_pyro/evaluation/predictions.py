@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfnn_pyro.distributions.wrapped import base_of
+from sfnn_pyro.distributions.wrapped import base_of, name_of
 from sfnn_pyro.particles import guess_plate_nesting, sample_sites, trace_program
 from sfnn_pyro.reparam import UnitsReparam, is_bernoulli
 
@@ -73,7 +73,11 @@ def _mean(fn: Any) -> Tensor:
     base = base_of(fn)
     if isinstance(base, torch.distributions.Categorical):
         return base.probs.expand(*base.batch_shape, base.probs.shape[-1])
-    return fn.mean.expand(fn.batch_shape + fn.event_shape)
+    try:
+        mean = fn.mean
+    except NotImplementedError:
+        raise ValueError(f"site 'y': a {name_of(fn)} has no mean that Pyro can compute") from None
+    return mean.expand(fn.batch_shape + fn.event_shape)
 
 
 def squared_error(log_likelihood: Tensor, outputs: int) -> Tensor:

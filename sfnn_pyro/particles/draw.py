@@ -366,6 +366,8 @@ class _Draw:
                 values = _latents(self.trace(self.model, count, values, own))
             drawn.append(values)
         names = [name for name in drawn[0] if all(name in values for values in drawn)]
+        for name, value in ((name, values[name]) for values in drawn for name in names):
+            refuse_quantized(name, value, "a mixture of proposals joins it with others")
         if not vectorized:
             return {name: drawn[0][name] for name in names}
         return {name: torch.cat([values[name] for values in drawn]) for name in names}
@@ -384,6 +386,15 @@ def _scored(trace: Trace, values: dict[str, Tensor]) -> Trace:
             )
         refuse_delta(site, "the particles of another guide")
     return trace
+
+
+def refuse_quantized(name: str, value: Tensor, why: str) -> None:
+    """Refuses a hard value whose soft one, which its density is of, is an attribute of it."""
+    if hasattr(value, "_unquantize"):
+        raise ValueError(
+            f"site '{name}': a straight-through sample of Pyro carries its soft value as an "
+            f"attribute, which is lost where {why}"
+        )
 
 
 def refuse_delta(site: Any, where: str) -> None:

@@ -37,6 +37,13 @@ def check_pair(
             "the model: sample them in the guide, or use PriorProposal(model), or "
             "PartialProposal(model, guide), which proposes them from the prior"
         )
+    for site in sample_sites(guide_trace):
+        other = model_trace.nodes.get(site["name"])
+        if is_drawn(site) and other is not None and other["is_observed"]:
+            raise ValueError(
+                f"site '{site['name']}' is observed in the model and drawn in the guide: its "
+                "density would stay in the weights; leave it out of the guide"
+            )
     _check_auxiliary(model_trace, guide_trace, again)
     _check_plates(model_trace, guide_trace)
     recorded = [name for name, site in guide_trace.nodes.items() if is_recorded(site)]

@@ -1,6 +1,7 @@
 """One run of a Pyro program, under a plate of particles or without, checked site by site."""
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -17,7 +18,7 @@ from sfnn_pyro.distributions.limits import at_limits
 from sfnn_pyro.distributions.units import BernoulliUnits
 from sfnn_pyro.distributions.wrapped import base_of, masks_of
 from sfnn_pyro.particles.layout import SCALES, scales_around
-from sfnn_pyro.particles.plate import PARTICLE_PLATE, ParticlePlate
+from sfnn_pyro.particles.plate import PARTICLE_PLATE, ParticlePlate, is_particle_plate
 from sfnn_pyro.particles.proposals import Program, components_of, is_partial, proposal_kind
 from sfnn_pyro.particles.terms import carries_log_prob, sample_sites
 
@@ -251,14 +252,21 @@ def check_shapes(trace: Trace, plate_nesting: int) -> None:
                     break
         else:
             # All declared dimensions have their sizes: any other has to be of size 1.
-            if shape.numel() == declared and len(shape) <= plate_nesting:
+            if math.prod(shape) == declared and len(shape) <= plate_nesting:
                 continue
         _refuse_shape(site, shape, plate_nesting)
 
 
 def _refuse_shape(site: Any, shape: torch.Size, plate_nesting: int) -> None:
-    seen = {**site, "log_prob": torch.empty(shape, device="meta")}
+    """Raises Pyro's error for a shape that it refuses, with particles or without them."""
+    own = [frame for frame in site["cond_indep_stack"] if not is_particle_plate(frame)]
+    inner = plate_nesting - (len(own) < len(site["cond_indep_stack"]))
+    seen = {**site, "log_prob": torch.empty(tuple(shape), device="meta")}
     check_site_shape(seen, max(plate_nesting, len(shape)))
+    # Pyro takes any size between a program's own plates and that of the particles.
+    below = tuple(shape)[max(len(shape) - inner, 0) :]
+    seen |= {"log_prob": torch.empty(below, device="meta"), "cond_indep_stack": tuple(own)}
+    check_site_shape(seen, inner)
 
 
 def trace_program(

@@ -9,7 +9,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from sfnn_pyro.distributions.units import StraightThroughUnits
-from sfnn_pyro.distributions.wrapped import is_point
+from sfnn_pyro.distributions.wrapped import is_point, name_of
 from sfnn_pyro.estimators.base import (
     Coefficients,
     Estimator,
@@ -18,7 +18,9 @@ from sfnn_pyro.estimators.base import (
 )
 from sfnn_pyro.estimators.checks import check_whole
 from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
-from sfnn_pyro.particles import Particles, PriorOf, SameMinibatch
+from sfnn_pyro.particles import Particles, PriorOf, SameMinibatch, total_log_prob
+from sfnn_pyro.particles.draw import refuse_quantized
+from sfnn_pyro.particles.layout import broadcast_weight
 from sfnn_pyro.particles.resampling import resample, taken
 from sfnn_pyro.particles.terms import SiteTerm
 from sfnn_pyro.particles.weights import responsibilities
@@ -105,6 +107,7 @@ class Resampled(WrappedEstimator):
         # Whoever proposed them, the model's gradient at given particles asks the model alone.
         with SameMinibatch(dict(drawn.subsamples), strict=True), _Attached(values):
             chosen = estimator.draw(model, PriorOf(model), args, kwargs, num_particles=self.kept)
+        _check_same_run(drawn, chosen, index)
         if not drawn.is_prior:  # then some of the latents' densities stand in the weights
             names = {term.name for term in drawn.proposed_by_prior if isinstance(term, SiteTerm)}
             own = [t for t in chosen.latent if isinstance(t, SiteTerm) and t.name in names]
@@ -114,9 +117,26 @@ class Resampled(WrappedEstimator):
         return with_gradient_of(-objective, -surrogate)
 
 
+def _check_same_run(drawn: Particles, chosen: Particles, index: Tensor) -> None:
+    """Refuses a program whose second run at the same particles is another one."""
+    first, second = (
+        broadcast_weight(total_log_prob(one.observed), one.num_particles, one.batch_shape)
+        for one in (drawn, chosen)
+    )
+    second = second.detach()
+    if not torch.allclose(taken(first, index), second, rtol=1e-3, atol=1e-2, equal_nan=True):
+        raise ValueError(
+            "Resampled runs the model twice at the same particles, and the second run gave y "
+            "another probability: the model draws noise of its own (dropout, torch.randn). Draw "
+            "it by pyro.sample, or use the estimator without Resampled"
+        )
+
+
 def _refuse_points(drawn: Particles) -> None:
     """Refuses a value that is its parameters: run again at the value, they get no gradient."""
     for term in (term for part in drawn.components for term in part.terms):
+        if isinstance(term, SiteTerm):
+            refuse_quantized(term.name, term.value, "Resampled chooses among particles")
         if isinstance(term, SiteTerm) and is_point(term.fn):
             raise ValueError(
                 f"site '{term.name}': a Delta drawn before has no path for its gradient; use the "
@@ -139,7 +159,7 @@ class _Attached(Messenger):
             value = msg["fn"].attached(value)
         elif msg["fn"].has_rsample:
             raise ValueError(
-                f"site '{msg['name']}': a {type(msg['fn']).__name__} drawn before has no path for "
+                f"site '{msg['name']}': a {name_of(msg['fn'])} drawn before has no path for "
                 "its gradient; use the estimator without Resampled, or G4 with it"
             )
         msg["value"] = value
