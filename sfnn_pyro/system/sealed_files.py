@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sfnn_pyro.system.atomic_files import replacing
+from sfnn_pyro.system.regular_files import read_regular
 
 PREFIX = b"sfnn_pyro "
 KIND_LIMIT = 200
@@ -55,7 +56,7 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
         SealError: it cannot be read, is another file, of another version, cut or altered.
     """
     try:
-        raw = memoryview(path.read_bytes())
+        raw = memoryview(read_regular(path))
     except OSError as error:
         raise SealError(f"{path} cannot be read ({error.strerror or error})") from error
     stated, payload = _stated(raw)

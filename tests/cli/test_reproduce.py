@@ -16,7 +16,7 @@ def tiny(monkeypatch):
 
 def test_a_sweep_and_its_report(tiny, capsys, tmp_path):
     result = sfnn(capsys, "reproduce", "theorem1", "table1", "--quick", "--out", tmp_path)
-    assert_refused(result, "no grid 'theorem1-quick'")
+    assert_refused(result, "theorem1 has no --quick version, only table1")
     result = sfnn(capsys, "reproduce", "table1", "--quick", "--out", tmp_path, "--workers", 1)
     assert result.code == 0, result.err
     assert "| G3 (proposed biased), M = 20 | 53.8 ± 0.2 |" in result.out
