@@ -126,7 +126,7 @@ class DistributedTrainer(Trainer):
             stored_number("ranks['key']", number, int, 0, 2**63)
         for number, moment in enumerate(streams["moments"]):
             name = f"ranks['moments'][{number}]"
-            if not isinstance(moment, dict):
+            if not isinstance(moment, dict) or not isinstance(moment["estimator"], dict):
                 raise StateError(f"{name} is no table")
             stored_random_state(f"{name}['random']", moment["random"], torch.get_rng_state())
             checked_tree(f"{name}['estimator']", moment["estimator"])

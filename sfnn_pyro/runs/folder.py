@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import torch
 
 from sfnn_pyro.data import DataError, Dataset
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs.configuration import RunConfig, RunError
 from sfnn_pyro.system.atomic_files import WriteError, check_target, made_folder, write_text
+from sfnn_pyro.system.numbers import shown
 from sfnn_pyro.system.regular_files import read_regular
 from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
 from sfnn_pyro.system.shell_words import command
@@ -54,7 +56,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = folder / ".lock"
     with _made(folder):
-        had_lock = path.exists()
+        names = {one.name for one in folder.iterdir()}
         check_target(path)
         lock = filelock.FileLock(path, timeout=0)
         try:
@@ -68,7 +70,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if not had_lock and [one.name for one in folder.iterdir()] == [path.name]:
+            if {one.name for one in folder.iterdir()} - names == {path.name}:
                 path.unlink()  # a false start leaves nothing
             raise
         finally:
@@ -163,10 +165,12 @@ def load_model(run: Path) -> tuple[SFNN, RunConfig, Dataset]:
 def check_provenance(stored: Mapping[str, Any], data: Dataset, path: Path) -> None:
     """Refuses a file that was written with other data than those at hand."""
     for name in stored.keys() & data.provenance.keys():
-        if stored[name] != data.provenance[name]:
+        was, now = stored[name], data.provenance[name]
+        if type(was) is not type(now) or was != now:
+            before = "a tensor" if torch.is_tensor(was) else shown(was)
             raise RunError(
-                f"{path} was trained on other {data.name} data: {name} was {stored[name]!r} and "
-                f"is {data.provenance[name]!r}; give it the same data, or train again"
+                f"{path} was trained on other {data.name} data: {name} was {before} and "
+                f"is {shown(now)}; give it the same data, or train again"
             )
 
 

@@ -301,6 +301,7 @@ class Trainer:
             "seeded": self._seeded,
             "steps": self._steps,
             "total": self._total,
+            "all_steps": self.steps,
             "history": [astuple(epoch) for epoch in self.history],
         }
 
@@ -335,8 +336,8 @@ class Trainer:
             stored = [tuple(getattr(p, "shape", ())) for p in _as_list(parameters)]
             raise StateError(f"the state has parameters of shapes {stored}, not {shapes}")
         moment = state["moment"]
-        if not isinstance(moment, dict):
-            raise StateError(f"moment is a {type(moment).__name__}, no table")
+        if not isinstance(moment, dict) or not isinstance(moment["estimator"], dict):
+            raise StateError("moment is no table with the table of the estimator")
         random = stored_random_state("moment['random']", moment["random"], torch.get_rng_state())
         loaded = {
             "parameters": [
@@ -354,7 +355,7 @@ class Trainer:
             "total": stored_number("total", state["total"], float, -LARGEST, LARGEST),
             "history": self._checked_history(state["history"]),
         }
-        self._check_agreement(loaded)
+        self._check_agreement(loaded, state.get("all_steps"))
         return loaded
 
     def _checked_history(self, stored: Any) -> list[Epoch]:
@@ -375,11 +376,15 @@ class Trainer:
             history.append(Epoch(*values))
         return history
 
-    def _check_agreement(self, loaded: dict[str, Any]) -> None:
+    def _check_agreement(self, loaded: dict[str, Any], all_steps: Any) -> None:
         """Refuses fields that contradict each other."""
         if len(loaded["history"]) == self.schedule.epochs and loaded["steps"]:
             raise StateError(f"steps={loaded['steps']} after the last epoch")
         steps = len(loaded["history"]) * self.steps_per_epoch + loaded["steps"]
+        if all_steps is not None:  # files of earlier versions lack it
+            stored_number("all_steps", all_steps, int, steps, steps)
+        if not loaded["steps"] and loaded["total"]:
+            raise StateError(f"total={loaded['total']} before the first step of an epoch")
         if steps and not loaded["seeded"]:
             raise StateError(f"seeded=False after {steps} steps")
         if steps:
