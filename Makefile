@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint types coverage clean
+.PHONY: demo test test-fast browser lint types coverage clean test-hosts
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,10 +16,18 @@ demo: $(STAMP)
 	$(BIN)/sfnn demo --out demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m 'not hosts'
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(BIN)/python -m pytest -q -m 'not slow and not hosts'
+
+# As root, with Debian's iproute2, slurm-wlm and munge, and the extra 'ray': about ten minutes.
+test-hosts: $(STAMP)
+	$(BIN)/python -m pytest -q -m hosts -rs --durations=0 tests/hosts
+
+# Debian's Chromium, for the tests of the page; without it they are skipped.
+browser:
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -7,18 +7,18 @@ from typing import Any
 import torch
 
 from sfnn_pyro.bench import gradient_norm_by_constant
-from sfnn_pyro.completions import sample_completions
 from sfnn_pyro.data import Dataset, Split
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.experiments.grid import Run
-from sfnn_pyro.experiments.problems import particle_counts, programs
-from sfnn_pyro.experiments.results import pack_bits
-from sfnn_pyro.predictions import (
+from sfnn_pyro.evaluation.completions import sample_completions
+from sfnn_pyro.evaluation.predictions import (
     binary_entropy,
     predictive_mean,
     squared_error,
     unit_probabilities,
 )
+from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.problems import particle_counts, programs
+from sfnn_pyro.experiments.results import pack_bits
 from sfnn_pyro.runs import standard_error
 
 OnPart = Callable[[float], None]

@@ -1,6 +1,7 @@
 """The runs of a sweep as tasks of Ray, on this machine or on a cluster."""
 
 import os
+import platform
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sfnn_pyro.data import DataError
+from sfnn_pyro.data.cache import VARIABLE
 from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.experiments.local import Made, in_worker
 from sfnn_pyro.experiments.results import result_path
@@ -61,7 +64,7 @@ class Cluster:
             quiet |= {"num_cpus": cores, "include_dashboard": False}
             ray.init("local", object_store_memory=OBJECT_STORE, **quiet)
         else:
-            ray.init(self.address, runtime_env={"env_vars": _data_folder()}, **quiet)
+            ray.init(self.address, **quiet)
         try:
             yield
         finally:
@@ -79,7 +82,8 @@ class Cluster:
         ray = _ray()
         folder = folder.absolute()
         task = ray.remote(num_cpus=self.cores, num_gpus=self.gpus, max_retries=RETRIES)(_task)
-        waiting = {task.remote(run, folder, self.device, self.cores): run for run in runs}
+        data = os.environ.get(VARIABLE)
+        waiting = {task.remote(run, folder, self.device, self.cores, data): run for run in runs}
         try:
             while waiting:
                 (done,), _ = ray.wait(list(waiting), num_returns=1)
@@ -91,9 +95,23 @@ class Cluster:
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE)
 
 
-def _task(run: Run, folder: Path, device: str, cores: int) -> tuple[bool, str | None]:
-    """Makes a run on a machine of the cluster: whether it was skipped, and its result as text."""
-    ((_, left),) = in_worker([run], folder, device, cores)
+def _task(
+    run: Run, folder: Path, device: str, cores: int, data: str | None
+) -> tuple[bool, str | None]:
+    """Makes a run on a machine of the cluster: whether it was skipped, and its result as text.
+
+    The data are read from the folder of the machine that gave the command, if this one has it too;
+    otherwise from where this machine's own environment says.
+    """
+    if data is not None and Path(data).is_dir():
+        os.environ[VARIABLE] = data
+    try:
+        ((_, left),) = in_worker([run], folder, device, cores)
+    except DataError as error:
+        raise RunError(
+            f"{run.name} found no usable data on {platform.node()} ({error}): every machine needs "
+            f"the data in the same folder, or {VARIABLE} set where its ray start is called"
+        ) from error
     path = result_path(folder, run)
     return left, path.read_text(encoding="utf-8") if path.exists() else None
 
@@ -101,6 +119,10 @@ def _task(run: Run, folder: Path, device: str, cores: int) -> tuple[bool, str | 
 def _store_result(ray: ModuleType, done: Any, run: Run, folder: Path) -> Made:
     try:
         left, text = ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, RunError):  # one line, without Ray's traceback
+            raise error.cause from error
+        raise
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
         raise RunError(
             f"{run.name} was lost {RETRIES + 1} times, perhaps for lack of memory: the same "
@@ -110,10 +132,6 @@ def _store_result(ray: ModuleType, done: Any, run: Run, folder: Path) -> Made:
     if text is not None and not path.exists():  # made on a machine that does not share the folder
         write_text(path, text)
     return run, left
-
-
-def _data_folder() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("SFNN_DATA",) if name in os.environ}
 
 
 def _ray() -> ModuleType:

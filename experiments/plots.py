@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from sfnn_pyro.completions import draw_completions
+from sfnn_pyro.evaluation.completions import draw_completions
 from sfnn_pyro.experiments.grid import Grid, Row, select
 from sfnn_pyro.experiments.results import unpack_bits
 from sfnn_pyro.experiments.theorem1 import COINS, OUTPUT

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.estimators import ESTIMATORS, G5, RLOO, VIMCO, Estimator
-from sfnn_pyro.exact import exact_log_likelihood, exact_objective
+from sfnn_pyro.evaluation.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.guides import PriorProposal, RecognitionNetwork
 from sfnn_pyro.system.atomic_files import save_figure, write_text
 

@@ -15,12 +15,13 @@ from pyro.infer.reparam.reparam import Reparam
 from sfnn_pyro.distributions.constant import ConstantSample
 from sfnn_pyro.distributions.gumbel import GumbelThroughOneHot, GumbelThroughUnits
 from sfnn_pyro.distributions.units import BernoulliUnits, IdentityThroughUnits, StraightThroughUnits
-from sfnn_pyro.distributions.wrapped import base_of, name_of, with_base
+from sfnn_pyro.distributions.wrapped import base_of, has_law_of, name_of, with_base
 
 
 def is_bernoulli(fn: Any) -> bool:
     """Whether a distribution is a Bernoulli, with or without ``to_event`` or ``expand``."""
-    return isinstance(base_of(fn), torch.distributions.Bernoulli | BernoulliUnits)
+    kind = type(base_of(fn))
+    return issubclass(kind, BernoulliUnits) or has_law_of(kind, dist.Bernoulli)
 
 
 def bernoulli_logits(fn: Any) -> torch.Tensor:

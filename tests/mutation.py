@@ -38,7 +38,7 @@ TESTS = [
     *(f"tests/test_{name}.py" for name in ("weights", "bad_input", "bernoulli", "reparam")),
     *(f"tests/test_{name}.py" for name in ("random_bits", "resampling", "units")),
     "sfnn_pyro/estimators",
-    "sfnn_pyro/evaluation.py",
+    "sfnn_pyro/evaluation",
     "sfnn_pyro/particles/resampling.py",
     "sfnn_pyro/particles/weights.py",
     "sfnn_pyro/distributions/units.py",

@@ -12,10 +12,10 @@ from sfnn_pyro.data import DataError, Split
 from sfnn_pyro.data.cache import VARIABLE
 from sfnn_pyro.estimators import ESTIMATORS, G4
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.files import write_sealed
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import RunConfig, RunError
+from sfnn_pyro.system.sealed_files import write_sealed
 from sfnn_pyro.training import Schedule, Trainer
 from tests.commands import TINY, assert_refused, sfnn
 
@@ -58,6 +58,8 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--seed=1" + "0" * 30], "must lie between 0"),
     (["train", "--out={out}", "--checkpoint-minutes=-1"], "checkpoint_minutes=-1.0: must be 0"),
     (["train", "--out={out}", "--checkpoint-minutes=nan"], "checkpoint_minutes=nan"),
+    (["train", "--out={out}", "--timeout-minutes=0"], "timeout_minutes=0.0: must be above 0"),
+    (["train", "--out={out}", "--timeout-minutes=inf"], "timeout_minutes=inf: must be above 0"),
     (["train", "--out={out}", "--colour=red"], "--colour"),
     (["train", "--out="], "--out", "'' is an empty path"),
     (["train", "--resume="], "--resume", "'' is an empty path"),
@@ -127,7 +129,7 @@ def command_line(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """One trained run folder for all rows."""
-    from sfnn_pyro.checkpoints import train_run
+    from sfnn_pyro.runs import train_run
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

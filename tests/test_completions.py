@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sfnn_pyro.completions import draw_completions, sample_completions
+from sfnn_pyro.evaluation.completions import draw_completions, sample_completions
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.reparam import deterministic
 

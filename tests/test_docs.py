@@ -10,7 +10,7 @@ from sfnn_pyro.estimators import ESTIMATORS
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.mark.parametrize("page", ["add-your-own.md", "estimators.md"])
+@pytest.mark.parametrize("page", ["add-your-own.md", "compatibility.md", "estimators.md"])
 def test_code_runs(page):
     import torch
 
@@ -32,6 +32,6 @@ def test_every_estimator_is_on_the_page():
 
 
 def test_links_between_pages_exist():
-    for page in ("add-your-own.md", "estimators.md"):
+    for page in ("add-your-own.md", "compatibility.md", "draw.md", "estimators.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text()):
             assert link.startswith("http") or (DOCS / link).exists(), link

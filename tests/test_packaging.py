@@ -53,6 +53,10 @@ def test_wheel_holds_exactly_the_modules_of_the_tree(distributions):
     names = set(zipfile.ZipFile(distributions[0]).namelist())
     assert {name for name in names if name.endswith(".py")} == modules_of_the_tree()
     assert "sfnn_pyro/py.typed" in names
+    page = {path.name for path in (ROOT / "sfnn_pyro/web/page").iterdir()}
+    assert {name for name in names if "/web/page/" in name} == {
+        f"sfnn_pyro/web/page/{name}" for name in page
+    }
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"sfnn_pyro"}
 
 

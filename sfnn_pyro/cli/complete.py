@@ -7,7 +7,7 @@ import torch
 import typer
 
 from sfnn_pyro.cli.display import Json, RunFolder, path_option, print_json
-from sfnn_pyro.completions import draw_completions, sample_completions
+from sfnn_pyro.evaluation.completions import draw_completions, sample_completions
 from sfnn_pyro.runs import RunConfig, load_model
 from sfnn_pyro.system.atomic_files import check_target, save_figure
 from sfnn_pyro.system.memory import check_memory

@@ -14,7 +14,9 @@ from sfnn_pyro.cli.complete import complete
 from sfnn_pyro.cli.datasets import data_app
 from sfnn_pyro.cli.demo import demo
 from sfnn_pyro.cli.evaluate import evaluate
+from sfnn_pyro.cli.export import export
 from sfnn_pyro.cli.reproduce import reproduce
+from sfnn_pyro.cli.show import show
 from sfnn_pyro.cli.train import train
 from sfnn_pyro.distributed import launched
 from sfnn_pyro.system.allocator import keep_pages
@@ -36,7 +38,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, evaluate, complete, reproduce):
+for command in (demo, train, evaluate, complete, export, show, reproduce):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

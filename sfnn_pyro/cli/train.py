@@ -15,7 +15,14 @@ from sfnn_pyro.cli.display import (
     shown_progress,
 )
 from sfnn_pyro.data import DATASET_NAMES, Dataset
-from sfnn_pyro.distributed import SPLITS, ProcessGroup, joined, launched, own_device
+from sfnn_pyro.distributed import (
+    SPLITS,
+    TIMEOUT_MINUTES,
+    ProcessGroup,
+    joined,
+    launched,
+    own_device,
+)
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import (
@@ -34,7 +41,15 @@ from sfnn_pyro.training import Schedule, Trainer, TrainingError
 DIVERGED = 3.0
 """How many times the log-likelihood of uniform guesses is no training's result."""
 
-_WITH_RESUME = {"resume", "checkpoint_minutes", "device", "split", "quiet", "as_json"}
+_ALLOWED_WITH_RESUME = {
+    "resume",
+    "checkpoint_minutes",
+    "device",
+    "split",
+    "timeout_minutes",
+    "quiet",
+    "as_json",
+}
 
 
 def train(
@@ -95,6 +110,12 @@ def train(
         str,
         typer.Option(help=f"What several processes divide among them, {' or '.join(SPLITS)}."),
     ] = "data",
+    timeout_minutes: Annotated[
+        float,
+        typer.Option(
+            help="Minutes without an answer from another process after which it counts as lost."
+        ),
+    ] = TIMEOUT_MINUTES,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -109,7 +130,7 @@ def train(
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
     if resume is not None:
-        _refuse_others(context, _WITH_RESUME)
+        _refuse_others(context, _ALLOWED_WITH_RESUME)
         config, folder = read_config(resume), resume
     else:
         assert out is not None
@@ -132,7 +153,7 @@ def train(
             ),
         )
     resumed = _resume_command(context, folder)
-    with joined() as group:
+    with joined(timeout_minutes) as group:
         trained = train_with_progress(
             config,
             folder,

@@ -1,22 +1,22 @@
 """The particles of one minibatch split over processes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro import poutine
-from pyro.infer import ELBO
 from torch import Tensor
 
 from sfnn_pyro.distributed.process_group import ProcessGroup
 from sfnn_pyro.estimators.base import Estimator, weighted_surrogate, with_gradient_of
-from sfnn_pyro.estimators.checks import check_divisible, check_finite
-from sfnn_pyro.estimators.chunked import leaves_of, part_of
-from sfnn_pyro.particles import Particles, proposal_kind
+from sfnn_pyro.estimators.checks import check_finite, watched_parameters
+from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
+from sfnn_pyro.estimators.wrappers.chunked import leaves_of, part_of
+from sfnn_pyro.particles import MixtureOf, Particles
 from sfnn_pyro.particles.weights import log_mean_exp
 
 
-class ParticleParallel(ELBO):
+class ParticleParallel(WrappedEstimator):
     r"""An estimator whose M particles are drawn on N ranks, M/N on each.
 
     .. math::
@@ -51,12 +51,15 @@ class ParticleParallel(ELBO):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
+    wraps: ClassVar[dict[str, str]] = {**DIVISIBLE, **RETURNS_NUMBER}
+    divisible = False
+    whole_because = "divides its particles over processes"
+    replayable = False
+
     def __init__(self, estimator: Estimator, group: ProcessGroup | None = None) -> None:
-        check_divisible(estimator, "ParticleParallel")
+        super().__init__(estimator)
         self.group = ProcessGroup.current() if group is None else group
-        super().__init__(num_particles=estimator.num_particles)
         self.share = _divided("num_particles", estimator.num_particles, self.group)
-        self.estimator = estimator
         self._compared = False
 
     @torch.no_grad()
@@ -73,19 +76,19 @@ class ParticleParallel(ELBO):
         surrogate = self.group.size * surrogate
         return with_gradient_of(loss, -surrogate)
 
-    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Adds the whole estimate to the parameters' gradients, and returns the loss in nats."""
-        with poutine.trace(param_only=True) as tracer:
+    def add_gradients(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        """Adds the whole estimate to the parameters' gradients; the loss stays on its device."""
+        with (
+            watched_parameters(model, guide, args, kwargs),
+            poutine.trace(param_only=True) as tracer,
+        ):
             surrogate, loss = self._run(model, guide, args, kwargs)
         leaves = leaves_of(tracer.trace)
         grads = torch.autograd.grad(-surrogate, leaves, allow_unused=True, materialize_grads=True)
         self.group.all_reduce(grads)
         for leaf, grad in zip(leaves, grads, strict=True):
             leaf.grad = grad if leaf.grad is None else leaf.grad + grad
-        return loss.item()
-
-    def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
-        return self.estimator._get_trace(model, guide, args, kwargs)
+        return loss
 
     def _run(
         self, model: Callable, guide: Callable, args: tuple, kwargs: dict
@@ -93,7 +96,7 @@ class ParticleParallel(ELBO):
         """The surrogate of the particles drawn here, and the whole loss."""
         if not self._compared:
             self._check_mixture(model, guide)
-        particles = self.estimator._draw(model, guide, args, kwargs, num_particles=self.share)
+        particles = self.estimator.draw(model, guide, args, kwargs, num_particles=self.share)
         own = particles.log_weight().detach()  # (M/N, *batch)
         if not self._compared:
             self._compare(args, particles, own)
@@ -106,9 +109,9 @@ class ParticleParallel(ELBO):
         return weighted_surrogate(particles, c), loss
 
     def _check_mixture(self, model: Callable, guide: Callable) -> None:
-        if proposal_kind(guide, model) == "mixture":
-            whole = guide.counts(self.num_particles)  # type: ignore[attr-defined]
-            each = guide.counts(self.share) if self.share > 1 else ()  # type: ignore[attr-defined]
+        if isinstance(guide, MixtureOf):
+            whole = guide.counts(self.num_particles)
+            each = guide.counts(self.share) if self.share > 1 else ()
             if [self.group.size * count for count in each] != list(whole):
                 raise ValueError(
                     f"a mixture's shares of {whole} particles cannot be divided over "

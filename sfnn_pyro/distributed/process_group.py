@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -164,28 +165,43 @@ def own_device(device: str) -> str:
     return device
 
 
+TIMEOUT_MINUTES = 5.0
+"""Longer than any rank keeps the others waiting: while it loads data or writes a checkpoint."""
+MAX_TIMEOUT_MINUTES = 10_000.0
+
+
 @contextmanager
-def joined() -> Iterator[ProcessGroup]:
+def joined(timeout_minutes: float = TIMEOUT_MINUTES) -> Iterator[ProcessGroup]:
     """The process group that ``torchrun`` started, or a group of one, while the block lasts.
 
     Tensors on a GPU travel by NCCL, everything else by gloo.
 
+    Arguments:
+        timeout_minutes: minutes without an answer after which another process counts as lost. A
+            host that is switched off or cut off says nothing: only this ends the wait for it.
+
     Raises:
         LostContact: another process ended, or does not answer.
+        ValueError: ``timeout_minutes`` is not above 0, or above ``MAX_TIMEOUT_MINUTES``.
 
     Example:
         >>> with joined() as group:
         ...     group.is_alone
         True
     """
+    if not 0 < timeout_minutes <= MAX_TIMEOUT_MINUTES:
+        raise ValueError(
+            f"timeout_minutes={timeout_minutes}: must be above 0 and at most "
+            f"{MAX_TIMEOUT_MINUTES:.0f}"
+        )
     if not launched():
         yield ProcessGroup()
         return
+    timeout = timedelta(minutes=timeout_minutes)
     nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
     store, rank, size = _rendezvous()
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=rank, world_size=size
-    )
+    dist.init_process_group(backend, timeout=timeout, world_size=size, rank=rank, store=store)
     try:
         yield ProcessGroup.current()
     except RuntimeError as error:

@@ -162,13 +162,16 @@ class _Score(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         probs, value, coefficient = ctx.saved_tensors
         coefficient = (coefficient * grad).reshape(coefficient.shape + (1,) * ctx.event_dim)
-        if probs.dim() < value.dim():  # (B, n) against (M, B, n): sum over particles first
+        drawn = coefficient.dim() <= value.dim()  # an observed value has no particle dimension
+        if drawn and probs.dim() < value.dim():  # (B, n) against (M, B, n): sum them first
             pulled = (coefficient * value).sum_to_size(probs.shape)
             ones = (1,) * ctx.event_dim
             weight = coefficient.expand(value.shape[: value.dim() - ctx.event_dim] + ones)
             weight = weight.sum_to_size(probs.shape[: probs.dim() - ctx.event_dim] + ones)
             return pulled.sub_(probs * weight).to(ctx.dtype), None, None, None, None
-        pulled = (value - probs) * coefficient
+        pulled = value - probs
+        alone = drawn and len(coefficient) in (1, len(pulled))
+        pulled = pulled.mul_(coefficient) if alone else pulled * coefficient
         return pulled.sum_to_size(probs.shape).to(ctx.dtype), None, None, None, None
 
 

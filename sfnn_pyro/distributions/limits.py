@@ -8,10 +8,11 @@ gradient of an impossible value is zero here, and that of any other is the one-s
 
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from sfnn_pyro.distributions.wrapped import Rescored, base_of, with_base
+from sfnn_pyro.distributions.wrapped import Rescored, base_of, has_law_of, with_base
 
 
 def exact_log(value: Tensor) -> Tensor:
@@ -66,12 +67,36 @@ class _OneHotLimit(Rescored):
         return times_log(value, self.base_dist.probs).sum(-1)
 
 
+class _GeometricLimit(Rescored):
+    def _log_prob(self, value: Tensor) -> Tensor:
+        p = self.base_dist.probs
+        return times_log(value, 1 - p) + exact_log(p)
+
+
+class _NegativeBinomialLimit(Rescored):
+    def _log_prob(self, value: Tensor) -> Tensor:
+        p, total = self.base_dist.probs, self.base_dist.total_count
+        ways = torch.lgamma(total + value) - torch.lgamma(value + 1) - torch.lgamma(total)
+        # Of no failure wished for, no success is drawn.
+        ways = torch.where((total == 0) & (value == 0), 0.0, ways)
+        return ways + times_log(total, 1 - p) + times_log(value, p)
+
+
+class _MultinomialLimit(Rescored):
+    def _log_prob(self, value: Tensor) -> Tensor:
+        ways = torch.lgamma(value.sum(-1) + 1) - torch.lgamma(value + 1).sum(-1)
+        return ways + times_log(value, self.base_dist.probs).sum(-1)
+
+
 _LIMITS: list[tuple[type, type[Rescored]]] = [
-    (torch.distributions.Bernoulli, _BernoulliLimit),
-    (torch.distributions.Binomial, _BinomialLimit),
-    (torch.distributions.Poisson, _PoissonLimit),
-    (torch.distributions.OneHotCategorical, _OneHotLimit),
-    (torch.distributions.Categorical, _CategoricalLimit),
+    (dist.Bernoulli, _BernoulliLimit),
+    (dist.Binomial, _BinomialLimit),
+    (dist.Poisson, _PoissonLimit),
+    (dist.Geometric, _GeometricLimit),
+    (dist.NegativeBinomial, _NegativeBinomialLimit),
+    (dist.Multinomial, _MultinomialLimit),
+    (dist.OneHotCategorical, _OneHotLimit),
+    (dist.Categorical, _CategoricalLimit),
 ]
 
 
@@ -86,13 +111,21 @@ def at_limits(fn: Any) -> Any:
         tensor([0., -inf])
     """
     base = base_of(fn)
-    for kind, limit in _LIMITS:
-        if isinstance(base, kind):
-            return fn if given_by_logits(base) else with_base(fn, limit)
-    return fn
+    limit = _limit_of(type(base))
+    return fn if limit is None or given_by_logits(base) else with_base(fn, limit)
+
+
+_FOUND: dict[type, type[Rescored] | None] = {}
+
+
+def _limit_of(kind: type) -> type[Rescored] | None:
+    if kind not in _FOUND:
+        _FOUND[kind] = next((limit for known, limit in _LIMITS if has_law_of(kind, known)), None)
+    return _FOUND[kind]
 
 
 def given_by_logits(base: Any) -> bool:
     """Whether a discrete distribution was made from logits, not from probabilities or a rate."""
-    base = getattr(base, "_categorical", base)  # of a one-hot distribution
+    # A one-hot or multinomial distribution holds the categorical one that it is made of.
+    base = getattr(base, "_categorical", base)
     return "logits" in base.__dict__ and base._param is base.__dict__["logits"]

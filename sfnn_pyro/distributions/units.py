@@ -10,7 +10,7 @@ from torch.distributions import constraints
 
 from sfnn_pyro.distributions import kernels
 from sfnn_pyro.distributions.limits import given_by_logits
-from sfnn_pyro.distributions.wrapped import base_of, is_masked, with_base
+from sfnn_pyro.distributions.wrapped import base_of, has_law_of, is_masked, with_base
 
 
 class BernoulliUnits(TorchDistribution):
@@ -47,7 +47,7 @@ class BernoulliUnits(TorchDistribution):
     def of(cls, fn: dist.Distribution) -> "BernoulliUnits | None":
         """The lazy form of a Bernoulli given by logits, or None for any other distribution."""
         base = base_of(fn)
-        if not (isinstance(base, torch.distributions.Bernoulli) and given_by_logits(base)):
+        if not (has_law_of(type(base), dist.Bernoulli) and given_by_logits(base)):
             return None
         return cls.in_place_of(fn)
 

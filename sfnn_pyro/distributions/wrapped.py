@@ -59,7 +59,9 @@ class Rescored(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self.base_dist._validate_sample(value)
-        return self._log_prob(value)
+        return self._log_prob(
+            value.to(torch.get_default_dtype()) if value.dtype is torch.bool else value
+        )
 
     def _log_prob(self, value: Tensor) -> Tensor:
         raise NotImplementedError
@@ -73,16 +75,27 @@ def base_of(fn: Any) -> Any:
         >>> type(base_of(dist.Bernoulli(torch.ones(3) / 2).mask(True).to_event(1))).__name__
         'Bernoulli'
     """
-    wrappers = (
-        torch.distributions.Independent
-        | MaskedDistribution
-        | ExpandedDistribution
-        | ConstantSample
-        | Rescored
-    )
-    while isinstance(fn, wrappers):
+    while _wraps(type(fn)):
         fn = fn.base_dist
     return fn
+
+
+_WRAPS: dict[type, bool] = {}
+"""By class; asked at every site of every step."""
+
+
+def _wraps(kind: type) -> bool:
+    """Whether a class stands around another distribution."""
+    if kind not in _WRAPS:
+        wrappers = (
+            torch.distributions.Independent,
+            MaskedDistribution,
+            ExpandedDistribution,
+            ConstantSample,
+            Rescored,
+        )
+        _WRAPS[kind] = issubclass(kind, wrappers)
+    return _WRAPS[kind]
 
 
 def with_base(fn: Any, make: Callable[[Any], Any]) -> Any:
@@ -124,6 +137,8 @@ def law_of(fn: Any) -> Any:
         >>> fn.log_prob(torch.ones(2)).exp(), law_of(fn).log_prob(torch.ones(2)).exp()
         (tensor([0.5000, 1.0000]), tensor([0.5000, 0.5000]))
     """
+    if not _wraps(type(fn)):
+        return fn
     if isinstance(fn, MaskedDistribution):
         return law_of(fn.base_dist)
     if isinstance(fn, torch.distributions.Independent):
@@ -138,6 +153,27 @@ def law_of(fn: Any) -> Any:
 def is_masked(fn: Any) -> bool:
     """Whether some ``mask`` stands within a distribution."""
     return law_of(fn) is not fn
+
+
+def has_law_of(kind: type, known: Any) -> bool:
+    """Whether a class is a distribution of Pyro, or PyTorch's of the same name, as it is.
+
+    A subclass that draws or scores in its own way is another law.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> class Tilted(dist.Bernoulli):
+        ...     def log_prob(self, value): ...
+        >>> has_law_of(torch.distributions.Bernoulli, dist.Bernoulli)
+        True
+        >>> has_law_of(Tilted, dist.Bernoulli)
+        False
+    """
+    of_torch = getattr(torch.distributions, known.__name__, known)
+    if not issubclass(kind, of_torch):
+        return False
+    own = (kind.log_prob, kind.sample)  # type: ignore[attr-defined]
+    return any(own == (plain.log_prob, plain.sample) for plain in (known, of_torch))
 
 
 def masks_of(fn: Any, mask: Any = None) -> list[Tensor]:

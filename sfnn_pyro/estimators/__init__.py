@@ -1,8 +1,6 @@
 """Gradient estimators of the multi-sample objective, each a Pyro ELBO."""
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
-from sfnn_pyro.estimators.captured import Captured
-from sfnn_pyro.estimators.chunked import Chunked
 from sfnn_pyro.estimators.disarm import DisARM
 from sfnn_pyro.estimators.g1 import G1
 from sfnn_pyro.estimators.g2 import G2
@@ -10,12 +8,18 @@ from sfnn_pyro.estimators.g3 import G3
 from sfnn_pyro.estimators.g4 import G4
 from sfnn_pyro.estimators.g5 import G5
 from sfnn_pyro.estimators.gumbel import GumbelStraightThrough
-from sfnn_pyro.estimators.lazy import Lazy, LazyLoss
 from sfnn_pyro.estimators.ovis import OVIS
-from sfnn_pyro.estimators.resampled import Resampled
 from sfnn_pyro.estimators.rloo import RLOO
 from sfnn_pyro.estimators.rws import ReweightedWakeSleep
 from sfnn_pyro.estimators.vimco import VIMCO
+from sfnn_pyro.estimators.wrappers import (
+    Captured,
+    Chunked,
+    Lazy,
+    LazyLoss,
+    Resampled,
+    WrappedEstimator,
+)
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     "g1": G1,
@@ -52,4 +56,5 @@ __all__ = [
     "LazyLoss",
     "Resampled",
     "ReweightedWakeSleep",
+    "WrappedEstimator",
 ]

@@ -5,7 +5,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from pyro.infer import ELBO
@@ -18,18 +18,21 @@ from torch.autograd import Function
 from sfnn_pyro.distributions.wrapped import is_point
 from sfnn_pyro.estimators.checks import (
     SITE_KINDS,
+    SiteKind,
     blamed_on_data,
     check_count,
     check_finite,
     check_options,
     check_proposal,
     check_site,
+    check_support,
+    check_transformed,
     watched_parameters,
 )
 from sfnn_pyro.particles import Particles, draw_particles, guess_plate_nesting
 from sfnn_pyro.particles.pairs import check_pair
 from sfnn_pyro.particles.programs import BadValue, nan_weight
-from sfnn_pyro.particles.proposals import same_program
+from sfnn_pyro.particles.proposals import ProposalKind, same_program
 from sfnn_pyro.particles.terms import Term
 from sfnn_pyro.particles.weights import log_mean_exp
 from sfnn_pyro.reparam import ConstantSampleReparam, UnitsReparam, is_bernoulli
@@ -57,6 +60,9 @@ class Coefficients:
     proposal: Tensor | None = None
     score: Tensor | None = None
     control: Tensor | None = None
+
+
+Target = Literal["objective", "likelihood", "bound"]
 
 
 class Options(TypedDict, total=False):
@@ -101,23 +107,34 @@ class Estimator(ELBO):
             one that the estimator cannot handle; the message names the site and a sibling.
     """
 
-    target: ClassVar[str]
+    target: Target
     """What the gradient aims at: ``"objective"``, E[Chat_M]; ``"likelihood"``, log P(y|x); or
     ``"bound"``, E[Chat_1]."""
     unbiased: bool
     """Whether the expected gradient equals the target's for every M."""
-    proposals: ClassVar[tuple[str, ...]] = ("prior", "guide", "mixture")
+    proposals: tuple[ProposalKind, ...] = ("prior", "guide", "mixture")
     """Which proposals it accepts."""
-    sites: ClassVar[tuple[str, ...]] = SITE_KINDS
+    why_not: str = "use VIMCO or G4, which take any proposal"
+    """What is said to somebody whose proposal it does not accept."""
+    sites: tuple[SiteKind, ...] = SITE_KINDS
     """Which kinds of latent sites it accepts."""
-    least_particles: ClassVar[int] = 1
-    pathwise: ClassVar[bool] = False
+    min_particles: int = 1
+    """The least M for which it is defined."""
+    pathwise: bool = False
     """Whether gradients pass through reparameterisable samples, or those are held constant."""
-    by_responsibility: ClassVar[bool] = False
+    responsibility_weighted: bool = False
     """Whether every coefficient is the particle's responsibility or zero."""
-
-    divisible: ClassVar[bool] = True
+    trains_guide: bool = False
+    """Whether a guide has an objective of its own beside the model's."""
+    divisible: bool = True
     """Whether its gradient is a weighted sum over particles, each run's part its own."""
+    whole_because: str = "needs all its particles at once"
+    """Why it is not divisible, where it is not."""
+    returns_number: bool = True
+    """Whether ``loss_and_grads`` returns a ``float``."""
+
+    replayable: bool = True
+    """Whether a step can be recorded once and replayed."""
 
     max_plate_nesting: float
 
@@ -154,6 +171,7 @@ class Estimator(ELBO):
         # A point mass has no slope of its own: what it depends on is reached by its path alone.
         constant = site["fn"].has_rsample and not is_point(site["fn"])
         if constant and not (site["is_observed"] or self.pathwise):
+            check_support(self, site)
             return ConstantSampleReparam()
         return None
 
@@ -169,41 +187,56 @@ class Estimator(ELBO):
     @torch.no_grad()
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
         """The loss in nats, without gradients."""
-        particles = self._draw(model, guide, args, kwargs)
-        value = -self._objective(particles, particles.log_weight()).item()
+        particles = self.draw(model, guide, args, kwargs)
+        value = -self.objective(particles, particles.log_weight()).item()
         return checked_loss(value, args, particles)
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> Tensor:
         """The loss as a scalar tensor whose gradient is the estimate."""
-        particles = self._draw(model, guide, args, kwargs)
+        particles = self.draw(model, guide, args, kwargs)
         log_weight = particles.log_weight().detach()
         surrogate = self.surrogate(particles, log_weight)
         check_trained(self, particles, surrogate)
-        value = -self._objective(particles, log_weight)
+        # Attached to a learned scale alone: the log-weights are constants here.
+        attached = self.objective(particles, log_weight)
+        value = -attached.detach()
+        if attached.requires_grad:
+            surrogate = surrogate + attached
         if value.device.type == "cpu":
             checked_loss(value.item(), args, particles)
         return with_gradient_of(value, -surrogate)
 
-    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Adds the estimated gradients to the parameters' and returns the loss in nats."""
+    def add_gradients(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        """Adds the estimate to the parameters' gradients; the loss stays on its device.
+
+        Raises:
+            ValueError: Pyro's parameter store holds a parameter of another model under the same
+                name, which ``SVI`` would train instead.
+        """
         with watched_parameters(model, guide, args, kwargs):
             loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        torch_backward(loss, retain_graph=self.retain_graph)
+        return loss.detach()
+
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Adds the estimated gradients to the parameters' and returns the loss in nats."""
+        loss = self.add_gradients(model, guide, *args, **kwargs)
         value = loss.item()
         if loss.device.type != "cpu":  # where the loss was not looked at before
             checked_loss(value, args)
-        torch_backward(loss, retain_graph=self.retain_graph)
         return value
 
     def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
         """One sequential pair of traces, for Pyro's utilities that ask an ELBO for it."""
         return get_importance_trace("flat", self.max_plate_nesting, model, guide, args, kwargs)
 
-    def _objective(self, particles: Particles, log_weight: Tensor) -> Tensor:
+    def objective(self, particles: Particles, log_weight: Tensor) -> Tensor:
+        """The scaled sum over datapoints of Chat_M, in nats."""
         return (log_mean_exp(log_weight) * particles.scale).sum()
 
-    def _draw(
+    def draw(
         self,
         model: Callable,
         guide: Callable,
@@ -211,6 +244,7 @@ class Estimator(ELBO):
         kwargs: dict,
         num_particles: int | None = None,
     ) -> Particles:
+        """Checks a pair of model and guide and draws its particles, M unless given."""
         check_proposal(self, model, guide)
         try:
             particles = draw_particles(
@@ -226,6 +260,8 @@ class Estimator(ELBO):
             )
         except BadValue as error:
             raise blamed_on_data(args, error) from None
+        if not self.pathwise and torch.is_grad_enabled():
+            check_transformed(self, particles)
         self._warn_if_no_bound(particles)
         return particles
 
@@ -256,12 +292,12 @@ class Estimator(ELBO):
         self._nestings = [(model, guide, nesting), *self._nestings[:7]]
         return nesting
 
-    def _check(self, model_trace: Any, guide_trace: Any, partial: bool) -> None:
+    def _check(self, model_trace: Any, guide_trace: Any, partial: bool, again: Any) -> None:
         """Checks a pair's traces when their sites are not those of the last call."""
         guide_sites = None if guide_trace is None else tuple(guide_trace.nodes)
         sites = tuple(model_trace.nodes), guide_sites, partial
         if sites != self._checked:
-            check_pair(model_trace, guide_trace, partial)
+            check_pair(model_trace, guide_trace, partial, again)
             self._checked = sites
 
 
@@ -292,7 +328,9 @@ class _WithGradientOf(Function):
 
 def check_trained(estimator: Estimator, particles: Particles, surrogate: Tensor) -> None:
     """Refuses a step that trains nothing, though the guide has something to learn."""
-    if surrogate.requires_grad or particles.is_prior or not torch.is_grad_enabled():
+    if surrogate.requires_grad or particles.is_prior or estimator.trains_guide:
+        return
+    if not torch.is_grad_enabled():
         return
     if any(term.log_prob().requires_grad for term in particles.proposal or ()):
         raise ValueError(
@@ -379,4 +417,6 @@ def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def _scaled(coefficient: Tensor | None, scale: Any) -> Tensor | None:
-    return None if coefficient is None else coefficient * scale
+    if coefficient is None:
+        return None
+    return coefficient * (scale.detach() if torch.is_tensor(scale) else scale)

@@ -1,20 +1,27 @@
 """What makes a pair of model and guide unfit for an estimator, said before it does harm."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from numbers import Integral
+from typing import Any, Literal
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Rejector
 
-from sfnn_pyro.distributions.wrapped import base_of, name_of
+from sfnn_pyro.distributions.wrapped import base_of, is_point, name_of
+from sfnn_pyro.particles.draw import Particles
 from sfnn_pyro.particles.programs import BadValue
 from sfnn_pyro.particles.proposals import PriorOf, components_of, proposal_kind
+from sfnn_pyro.particles.terms import SiteTerm
 from sfnn_pyro.reparam import is_bernoulli
-from sfnn_pyro.system.numbers import check_whole
+from sfnn_pyro.system import numbers
 
-SITE_KINDS = ("Bernoulli", "OneHotCategorical", "reparameterisable", "other")
+SiteKind = Literal["Bernoulli", "OneHotCategorical", "reparameterisable", "other"]
+
+SITE_KINDS: tuple[SiteKind, ...] = ("Bernoulli", "OneHotCategorical", "reparameterisable", "other")
 """What a latent site may be to an estimator; "other" has a log-probability and no more."""
 
 MAX_PARTICLES = 10**9
@@ -22,7 +29,7 @@ MAX_PARTICLES = 10**9
 _IN_WORDS = {"prior": "PriorProposal(model)", "guide": "a guide", "mixture": "a MixtureProposal"}
 
 
-def site_kind(fn: Any) -> str:
+def site_kind(fn: Any) -> SiteKind:
     """Which of ``SITE_KINDS`` a distribution is.
 
     Example:
@@ -39,31 +46,77 @@ def site_kind(fn: Any) -> str:
 
 def check_count(estimator: Any, num_particles: int) -> None:
     """Refuses a number of particles for which the estimator is not defined."""
-    check_whole("num_particles", num_particles, None, MAX_PARTICLES)
-    if num_particles < estimator.least_particles:
+    numbers.check_whole("num_particles", num_particles, None, MAX_PARTICLES)
+    if num_particles < estimator.min_particles:
         raise ValueError(
             f"num_particles={num_particles}: {type(estimator).__name__} needs at least "
-            f"{estimator.least_particles}"
+            f"{estimator.min_particles}"
         )
 
 
-def check_divisible(estimator: Any, divider: str) -> None:
-    """Refuses an estimator whose gradient is no weighted sum over particles."""
-    if not getattr(estimator, "divisible", False):
-        raise ValueError(
-            f"{type(estimator).__name__} needs all its particles at once; use it without "
-            f"{divider}, or G3, G4, G5 or VIMCO with it"
-        )
+def check_whole(name: str, value: Any, least: int | None = None) -> None:
+    """Refuses a count that is no whole number, or below the least that means something.
+
+    Example:
+        >>> check_whole("kept", 1.5)
+        Traceback (most recent call last):
+            ...
+        ValueError: kept=1.5: must be a whole number
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{name}={value!r}: must be a whole number")
+    if least is not None and value < least:
+        raise ValueError(f"{name}={value}: must be at least {least}")
 
 
 def check_site(estimator: Any, site: Any) -> None:
     """Refuses a latent site of a kind that the estimator has no gradient for."""
+    if isinstance(base_of(site["fn"]), Rejector):
+        raise ValueError(
+            f"site '{site['name']}': a {name_of(site['fn'])} draws by rejection, and its gradient "
+            "has a part of its own, which Pyro's Trace_ELBO adds and no estimator here"
+        )
     if site_kind(site["fn"]) not in estimator.sites:
         raise ValueError(
             f"site '{site['name']}': {type(estimator).__name__} has no gradient for a "
             f"{name_of(site['fn'])}; it "
             f"takes {' and '.join(estimator.sites)} sites. Use VIMCO or G4, which take any"
         )
+
+
+def check_transformed(estimator: Any, particles: Particles) -> None:
+    """Refuses noise that a guide transforms by parameters, where its draw is held constant.
+
+    Its density is known as a function of the noise; the gradient at a constant *value* of the
+    model's latent, which these estimators take, is another one.
+    """
+    own = {term.name for term in particles.latent if isinstance(term, SiteTerm)}
+    for component in particles.components:
+        terms = [term for term in component.terms if isinstance(term, SiteTerm) and term.drawn]
+        if all(term.name in own for term in terms):
+            continue
+        for term in terms:
+            if is_point(term.fn) and term.value.requires_grad:
+                raise ValueError(
+                    f"site '{term.name}': the guide transforms noise by parameters of its own, and "
+                    f"{type(estimator).__name__} holds the draw constant; use VIMCO, whose "
+                    "gradient passes through it"
+                )
+
+
+def check_support(estimator: Any, site: Any) -> None:
+    """Refuses a latent that is held constant though its support moves with its parameters.
+
+    The score of such a law has no mean of zero: ``Uniform(0, theta)``, for example.
+    """
+    support = base_of(site["fn"]).support
+    for bound in (getattr(support, name, None) for name in ("lower_bound", "upper_bound")):
+        if torch.is_tensor(bound) and bound.requires_grad:
+            raise ValueError(
+                f"site '{site['name']}': the support of this {name_of(site['fn'])} moves with its "
+                f"parameters, and {type(estimator).__name__} holds the draw constant; use VIMCO, "
+                "whose gradient passes through it"
+            )
 
 
 def check_proposal(estimator: Any, model: Callable, guide: Callable) -> None:
@@ -92,6 +145,12 @@ def check_options(estimator: Any, options: Mapping[str, Any], known: Mapping[str
         "tail_adaptive_beta": "it belongs to pyro.infer.TraceTailAdaptive_ELBO",
         "alpha": "every estimator of sfnn_pyro has the objective of RenyiELBO(alpha=0)",
     }
+    nesting = options.get("max_plate_nesting", math.inf)
+    if nesting != math.inf:
+        check_whole("max_plate_nesting", nesting, 0)
+    for name in ("vectorize_particles", "strict_enumeration_warning"):
+        if not isinstance(options.get(name, True), bool):
+            raise ValueError(f"{name}={options[name]!r}: must be True or False")
     for name in options:
         if name not in known:
             hint = siblings.get(name, f"it takes num_particles and {', '.join(known)}")

@@ -1,7 +1,7 @@
 """DisARM for several samples: every unit flipped antithetically, layer by layer."""
 
 import math
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
 from sfnn_pyro.estimators.checks import check_vectorized
 from sfnn_pyro.particles import Particles
 from sfnn_pyro.particles.terms import SiteTerm
-from sfnn_pyro.particles.weights import leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
 from sfnn_pyro.reparam import is_bernoulli
 
 
@@ -48,13 +48,13 @@ class DisARM(Estimator):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    target: ClassVar[str] = "objective"
+    target = "objective"
     unbiased = True
-    divisible: ClassVar[bool] = False
-    proposals: ClassVar[tuple[str, ...]] = ("prior", "guide")
-    sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "reparameterisable")
-    why_not: ClassVar[str] = "antithetic pairs stay within one guide; use VIMCO"
-    pathwise: ClassVar[bool] = True
+    divisible = False
+    proposals = ("prior", "guide")
+    sites = ("Bernoulli", "reparameterisable")
+    why_not = "antithetic pairs stay within one guide; use VIMCO"
+    pathwise = True
 
     def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
         check_vectorized(self, options)
@@ -78,7 +78,8 @@ class DisARM(Estimator):
                 with torch.no_grad():
                     pair = particles.redraw({**kept, term.name: partner}).log_weight()
                 flipped = torch.logaddexp(others, pair) - math.log(particles.num_particles)
-                half = (objective - flipped) / 2 * particles.scale  # (M, *batch)
+                # Where no particle can have produced y there is nothing to compare.
+                half = finite((objective - flipped) / 2) * particles.scale  # (M, *batch)
                 half = half.reshape(half.shape + (1,) * term.fn.event_dim)
                 slope = (term.value - partner) * torch.sigmoid(term.logits.detach().abs())
                 total = total + (half * slope * term.logits).sum()

@@ -1,7 +1,7 @@
 """G1: the score of every unit against its own moving baseline."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
 from sfnn_pyro.estimators.checks import check_vectorized
 from sfnn_pyro.particles import Particles
 from sfnn_pyro.particles.terms import SiteTerm
-from sfnn_pyro.particles.weights import log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, log_mean_exp, responsibilities
 from sfnn_pyro.reparam import is_bernoulli
 
 
@@ -51,13 +51,13 @@ class G1(Estimator):
         torch.Size([3])
     """
 
-    target: ClassVar[str] = "objective"
+    target = "objective"
     unbiased = True
-    divisible: ClassVar[bool] = False
-    proposals: ClassVar[tuple[str, ...]] = ("prior",)
-    sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "reparameterisable")
-    why_not: ClassVar[str] = "its score is that of the prior; use VIMCO"
-    pathwise: ClassVar[bool] = True
+    divisible = False
+    proposals = ("prior",)
+    sites = ("Bernoulli", "reparameterisable")
+    why_not = "its score is that of the prior; use VIMCO"
+    pathwise = True
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class G1(Estimator):
     ) -> Tensor:
         if not self._averages:
             with torch.no_grad():
-                particles = self._draw(model, guide, args, kwargs)
+                particles = self.draw(model, guide, args, kwargs)
                 self._update(particles, log_mean_exp(particles.log_weight()))
         return super().differentiable_loss(model, guide, *args, **kwargs)
 
@@ -104,7 +104,8 @@ class G1(Estimator):
         total = super().surrogate(particles, log_weight)
         objective = log_mean_exp(log_weight).unsqueeze(0)  # (1, *batch)
         for term in _bernoullis(particles):
-            units = _with_event(objective, term) - self.baseline(term.name)
+            # Where no particle can have produced y there is nothing to compare.
+            units = finite(_with_event(objective, term) - self.baseline(term.name))
             units = units * _with_event(torch.as_tensor(particles.scale).to(units), term)
             total = total + (units * _deviation(term) * term.logits).sum()
         self._update(particles, objective[0])
@@ -119,7 +120,10 @@ class G1(Estimator):
                 for dim in range(squares.dim() - term.fn.event_dim)
                 if dim - squares.dim() + term.fn.event_dim not in term.sum_dims
             ]
-            numerator = (squares * _with_event(objective.unsqueeze(0), term)).mean(shared)
+            known = _with_event(objective.isfinite().unsqueeze(0), term)
+            squares = squares * known
+            numerator = squares * _with_event(finite(objective).unsqueeze(0), term)
+            numerator = numerator.mean(shared)
             new = torch.stack([numerator, squares.mean(shared)])
             old = self._averages.get(term.name, new)
             if old.shape != new.shape:

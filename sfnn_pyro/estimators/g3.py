@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
-from sfnn_pyro.estimators.checks import check_site
+from sfnn_pyro.estimators.checks import SiteKind, check_site
 from sfnn_pyro.particles import Particles, SiteTerm
 from sfnn_pyro.particles.weights import responsibilities
 from sfnn_pyro.reparam import StraightThroughReparam, UnitsReparam, is_bernoulli
@@ -43,15 +43,13 @@ class G3(Estimator):
         >>> loss = svi.step(torch.zeros(5, 4), torch.ones(5, 2))
     """
 
-    target: ClassVar[str] = "objective"
+    target = "objective"
     unbiased = False
-    proposals: ClassVar[tuple[str, ...]] = ("prior",)
-    sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "reparameterisable")
-    why_not: ClassVar[str] = (
-        "its gradient passes through particles drawn from the model; use VIMCO or G4"
-    )
-    pathwise: ClassVar[bool] = True
-    by_responsibility: ClassVar[bool] = True
+    proposals = ("prior",)
+    sites: tuple[SiteKind, ...] = ("Bernoulli", "reparameterisable")
+    why_not = "its gradient passes through particles drawn from the model; use VIMCO or G4"
+    pathwise = True
+    responsibility_weighted = True
     reparam: ClassVar[type[StraightThroughReparam]] = StraightThroughReparam
 
     def strategy(self, site: Any) -> Any:
@@ -67,8 +65,8 @@ class G3(Estimator):
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         return Coefficients(observed=responsibilities(log_weight))
 
-    def _draw(self, *args: Any, **options: Any) -> Particles:
-        particles = super()._draw(*args, **options)
+    def draw(self, *args: Any, **options: Any) -> Particles:
+        particles = super().draw(*args, **options)
         if torch.is_grad_enabled():
             check_paths(particles)
         return particles

@@ -1,7 +1,5 @@
 """G4: each particle as a target, weighted by its responsibility."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
@@ -35,9 +33,9 @@ class G4(Estimator):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    target: ClassVar[str] = "likelihood"
+    target = "likelihood"
     unbiased = False
-    by_responsibility: ClassVar[bool] = True
+    responsibility_weighted = True
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         weight = responsibilities(log_weight)

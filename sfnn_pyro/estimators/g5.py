@@ -1,6 +1,6 @@
 """G5: G4 with a constant subtracted from the responsibilities."""
 
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -37,10 +37,10 @@ class G5(Estimator):
         tensor([-0.5000, -0.5000])
     """
 
-    target: ClassVar[str] = "likelihood"
+    target = "likelihood"
     unbiased = False
-    proposals: ClassVar[tuple[str, ...]] = ("prior", "mixture")
-    why_not: ClassVar[str] = (
+    proposals = ("prior", "mixture")
+    why_not = (
         "its constant is zero-mean only for particles drawn from P(h|x); use G4, or "
         "MixtureProposal(PriorProposal(model), guide)"
     )

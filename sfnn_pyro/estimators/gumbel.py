@@ -1,6 +1,6 @@
 """Gumbel straight-through: hard draws forward, the relaxed draw's slope backward."""
 
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 from sfnn_pyro.estimators.base import Options
 from sfnn_pyro.estimators.g3 import G3
@@ -39,8 +39,8 @@ class GumbelStraightThrough(G3):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    sites: ClassVar[tuple[str, ...]] = ("Bernoulli", "OneHotCategorical", "reparameterisable")
-    by_responsibility: ClassVar[bool] = False  # its path is that of the noise, not of the value
+    sites = ("Bernoulli", "OneHotCategorical", "reparameterisable")
+    responsibility_weighted = False  # its path is that of the noise, not of the value
 
     def __init__(
         self,

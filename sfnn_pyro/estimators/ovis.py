@@ -1,13 +1,12 @@
 """OVIS: score-function gradient with the control variate that is optimal as M grows."""
 
 import math
-from typing import ClassVar, Unpack
+from typing import Unpack
 
-import torch
 from torch import Tensor
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
-from sfnn_pyro.particles.weights import leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
 
 
 class OVIS(Estimator):
@@ -42,9 +41,9 @@ class OVIS(Estimator):
         (True, False)
     """
 
-    target: ClassVar[str] = "objective"
-    least_particles: ClassVar[int] = 2
-    pathwise: ClassVar[bool] = True
+    target = "objective"
+    min_particles = 2
+    pathwise = True
 
     def __init__(
         self,
@@ -66,5 +65,5 @@ class OVIS(Estimator):
         baseline = leave_one_out(log_weight) - math.log(m - 1)
         baseline = baseline - self.gamma * weight + (1 - self.gamma) * math.log(1 - 1 / m)
         signal = log_mean_exp(log_weight) - baseline
-        signal = torch.where(signal.isfinite(), signal, torch.zeros_like(signal))
+        signal = finite(signal)
         return Coefficients(observed=weight, latent=weight, proposal=-weight, score=signal)

@@ -1,7 +1,6 @@
 """RLOO: leave-one-out REINFORCE for the single-sample bound."""
 
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from sfnn_pyro.estimators.base import (
     weighted_sum,
 )
 from sfnn_pyro.particles import Particles, Term
+from sfnn_pyro.particles.weights import finite
 
 
 class RLOO(Estimator):
@@ -49,14 +49,15 @@ class RLOO(Estimator):
         tensor([ 1., -1.])
     """
 
-    target: ClassVar[str] = "bound"
+    target = "bound"
     unbiased = True
-    least_particles: ClassVar[int] = 2
-    pathwise: ClassVar[bool] = True
+    min_particles = 2
+    pathwise = True
 
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         m = log_weight.shape[0]
-        signal = (log_weight - log_weight.mean(0)) / (m - 1)
+        # Where a weight is zero the bound is minus infinity with positive probability.
+        signal = finite((log_weight - log_weight.mean(0)) / (m - 1))
         each = torch.full_like(signal, 1 / m)
         # The bound's own -log R has a score of mean zero, which 1/M takes back.
         return Coefficients(observed=each, latent=each, proposal=-each, score=signal + each)

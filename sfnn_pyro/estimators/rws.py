@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import torch
 from pyro import poutine
@@ -16,6 +16,7 @@ from sfnn_pyro.estimators.base import (
     weighted_sum,
     with_gradient_of,
 )
+from sfnn_pyro.estimators.checks import check_whole
 from sfnn_pyro.particles import (
     Fixed,
     Layout,
@@ -27,6 +28,7 @@ from sfnn_pyro.particles import (
     trace_program,
 )
 from sfnn_pyro.particles.draw import refuse_delta
+from sfnn_pyro.particles.programs import forget_observations
 from sfnn_pyro.particles.terms import is_drawn
 from sfnn_pyro.particles.weights import responsibilities
 
@@ -75,11 +77,12 @@ class ReweightedWakeSleep(Estimator):
         >>> loss = svi.step(torch.zeros(5, 4), torch.ones(5, 2))
     """
 
-    target: ClassVar[str] = "likelihood"
+    target = "likelihood"
     unbiased = False
-    divisible: ClassVar[bool] = False
-    proposals: ClassVar[tuple[str, ...]] = ("guide", "mixture")
-    why_not: ClassVar[str] = "the prior has nothing to learn; use G5, or G4"
+    divisible = False
+    trains_guide = True
+    proposals = ("guide", "mixture")
+    why_not = "the prior has nothing to learn; use G5, or G4"
 
     def __init__(
         self,
@@ -92,8 +95,7 @@ class ReweightedWakeSleep(Estimator):
         super().__init__(num_particles, **options)
         if not 0 <= insomnia <= 1:
             raise ValueError(f"insomnia={insomnia}: must lie between 0 (sleep) and 1 (wake)")
-        if num_sleep_particles < 1:
-            raise ValueError(f"num_sleep_particles={num_sleep_particles}: must be at least 1")
+        check_whole("num_sleep_particles", num_sleep_particles, 1)
         self.insomnia = insomnia
         self.num_sleep_particles = num_sleep_particles
 
@@ -140,6 +142,7 @@ class ReweightedWakeSleep(Estimator):
             heard, named = _dreamt(sites, part, args, kwargs)
             with SameMinibatch(minibatch, strict=True), Fixed(values):
                 trace = trace_program(part, heard, named, num_particles=None, plate_nesting=nesting)
+            forget_observations(trace, dream, names={s["name"] for s in sites} - set(values))
             scored = sample_sites(trace)
             for site in scored:
                 if is_drawn(site) and site["name"] not in values:

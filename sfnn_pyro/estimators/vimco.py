@@ -1,13 +1,13 @@
 """VIMCO: score-function gradient of the multi-sample objective with baselines from the others."""
 
 import math
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
-from sfnn_pyro.particles.weights import leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
 
 MEANS = ("geometric", "arithmetic")
 
@@ -43,10 +43,10 @@ class VIMCO(Estimator):
         tensor([2.0000, 0.6667])
     """
 
-    target: ClassVar[str] = "objective"
+    target = "objective"
     unbiased = True
-    least_particles: ClassVar[int] = 2
-    pathwise: ClassVar[bool] = True
+    min_particles = 2
+    pathwise = True
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class VIMCO(Estimator):
         weight = responsibilities(log_weight)
         signal = log_mean_exp(log_weight) - self._baseline(log_weight)
         # Where a weight is zero the objective is minus infinity with positive probability.
-        signal = torch.where(signal.isfinite(), signal, torch.zeros_like(signal))
+        signal = finite(signal)
         return Coefficients(observed=weight, latent=weight, proposal=-weight, score=signal)
 
     def _baseline(self, log_weight: Tensor) -> Tensor:

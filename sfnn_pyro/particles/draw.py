@@ -10,8 +10,9 @@ proposals, each drawing its share of the particles, R is their mixture: the bala
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial as partial_call
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ from sfnn_pyro.particles.programs import (
     SameMinibatch,
     Strategy,
     check_shapes,
+    forget_observations,
+    note_minibatch,
+    run_auxiliary,
     run_program,
 )
 from sfnn_pyro.particles.proposals import (
@@ -279,12 +283,17 @@ class _Draw:
         own: dict[str, tuple[int, Tensor]],
     ) -> Trace:
         """One run, its subsampled plates as in this particle's other runs, or the step's."""
-        with (
-            SameMinibatch(self.subsamples, strict=False),
-            SameMinibatch(own, strict=True),
-            Fixed(values) if values else nullcontext(),
-        ):
-            return run_program(
+        handlers: list[Any] = []
+        if own is not self.subsamples and self.subsamples:
+            handlers.append(SameMinibatch(self.subsamples, strict=False))
+        if own:
+            handlers.append(SameMinibatch(own, strict=True))
+        if values:
+            handlers.append(Fixed(values))
+        with ExitStack() as stack:
+            for handler in handlers:
+                stack.enter_context(handler)
+            trace = run_program(
                 program,
                 self.args,
                 self.kwargs,
@@ -292,11 +301,16 @@ class _Draw:
                 plate_nesting=self.nesting,
                 strategy=self.strategy,
             )
+        for site in trace.nodes.values():
+            note_minibatch(site, own)
+            note_minibatch(site, self.subsamples)
+        return trace
 
     def run_all(self, count: int | None, counts: list[int]) -> _Run:
         """Particles of one run: ``count`` under a plate, or one without (None)."""
         model, guide = self.model, self.guide
-        own: dict[str, tuple[int, Tensor]] = {}
+        # Particles that are run one after the other may have plates of other sizes.
+        own = self.subsamples if count is not None else {}
         kind = proposal_kind(guide, model)
         parts: Sequence[Program] = [guide]
         if kind == "prior":
@@ -316,15 +330,18 @@ class _Draw:
                 else _scored(self.trace(part, count, values, own), values)
                 for part in parts
             ]
+        for trace in guides:
+            if trace is not model_trace:
+                forget_observations(trace, model_trace)
         partial = [is_partial(part, model) for part in parts]
         if self.check is not None:
-            learned = [
-                (trace, rest)
-                for trace, rest in zip(guides, partial, strict=True)
+            learned: list[tuple[Trace | None, bool, Any]] = [
+                (trace, rest, partial_call(run_auxiliary, part, self.args, self.kwargs))
+                for part, trace, rest in zip(parts, guides, partial, strict=True)
                 if trace is not model_trace
             ]
-            for trace, rest in learned or [(None, False)]:
-                self.check(model_trace, trace, rest)
+            for trace, rest, again in learned or [(None, False, lambda: model_trace)]:
+                self.check(model_trace, trace, rest, again)
         nesting = self.nesting + (count is not None)
         for trace in {id(one): one for one in (model_trace, *guides)}.values():
             check_shapes(trace, nesting)

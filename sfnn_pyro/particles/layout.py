@@ -73,7 +73,7 @@ class Layout:
         for frame in shared.values():
             plate_scale *= _full(frame) / frame.size
         sum_dims = tuple(dim for dim in range(-plate_nesting, 0) if dim not in shared)
-        outer, inner = _split(sites, plate_scale, sum_dims)
+        outer, inner = _split(sites, plate_scale, sum_dims, shared)
         subsampled = {
             frame.name: None
             for own in frames
@@ -124,8 +124,21 @@ def _size(frame: Any) -> str:
     return f"size {frame.size}" + ("" if _full(frame) == frame.size else f" of {_full(frame)}")
 
 
+def _of_plates(site: Any, shared: dict[int, Any]) -> list[float]:
+    """The factors of a site's subsampled plates that are no plates of datapoints."""
+    return [
+        _full(frame) / frame.size
+        for frame in site["cond_indep_stack"]
+        if not is_particle_plate(frame) and _full(frame) != frame.size
+        if frame.dim not in shared or shared[frame.dim].name != frame.name
+    ]
+
+
 def _split(
-    sites: Sequence[Any], plate_scale: float, sum_dims: tuple[int, ...]
+    sites: Sequence[Any],
+    plate_scale: float,
+    sum_dims: tuple[int, ...],
+    shared: dict[int, Any],
 ) -> tuple[Any, list[Any]]:
     """The factor that all sites have in common, and the rest of each."""
     rests = [site["scale"] / plate_scale for site in sites]
@@ -134,7 +147,7 @@ def _split(
     if all(_same(rests[0], other) for other in rests) and _fits(rests[0], sum_dims):
         return rests[0], [1.0] * len(sites)
     outer: Any = 1.0
-    chains = [list(site.get(SCALES, ())) for site in sites]
+    chains = [[*site.get(SCALES, ()), *_of_plates(site, shared)] for site in sites]
     for factor in list(chains[0]):
         found = [next((one for one in chain if _same(one, factor)), None) for chain in chains]
         if any(one is None for one in found) or not _fits(factor, sum_dims):

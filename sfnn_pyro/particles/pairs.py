@@ -1,19 +1,25 @@
 """What makes a model and a guide unfit for each other, said before it does harm."""
 
+from collections.abc import Callable
+
+import torch
 from pyro.poutine import Trace
 from pyro.util import check_if_enumerated, check_model_guide_match
 
 from sfnn_pyro.distributions.wrapped import is_point
-from sfnn_pyro.particles.terms import is_drawn, is_recorded, sample_sites
+from sfnn_pyro.particles.terms import carries_log_prob, is_drawn, is_recorded, sample_sites
 
 
-def check_pair(model_trace: Trace, guide_trace: Trace | None, partial: bool = False) -> None:
+def check_pair(
+    model_trace: Trace, guide_trace: Trace | None, partial: bool, again: Callable[[], Trace]
+) -> None:
     """Refuses a model and a guide whose sites would make weights or gradients wrong.
 
     Arguments:
         model_trace: of the model.
         guide_trace: of the guide, or None for the model's prior.
         partial: whether the prior proposes the latents that the guide does not have.
+        again: runs the guide once more, with a graph through its auxiliary sites.
     """
     if guide_trace is None:
         check_if_enumerated(model_trace)
@@ -31,7 +37,7 @@ def check_pair(model_trace: Trace, guide_trace: Trace | None, partial: bool = Fa
             "the model: sample them in the guide, or use PriorProposal(model), or "
             "PartialProposal(model, guide), which proposes them from the prior"
         )
-    _check_auxiliary(model_trace, guide_trace)
+    _check_auxiliary(model_trace, guide_trace, again)
     _check_plates(model_trace, guide_trace)
     recorded = [name for name, site in guide_trace.nodes.items() if is_recorded(site)]
     check_model_guide_match(_without(model_trace, missing), _without(guide_trace, recorded))
@@ -46,23 +52,45 @@ def _without(trace: Trace, names: list[str]) -> Trace:
     return trace
 
 
-def _check_auxiliary(model_trace: Trace, guide_trace: Trace) -> None:
-    """Refuses a random auxiliary site that no site of the model is a function of.
+def _check_auxiliary(model_trace: Trace, guide_trace: Trace, again: Callable[[], Trace]) -> None:
+    """Refuses a random auxiliary site that no latent of the model is a function of.
 
     An autoguide draws an auxiliary value and records the model's latents as functions of it, with
     ``Delta`` sites. A latent that is drawn *given* an auxiliary value has a density that sums over
     it, which the product of the two densities is not.
     """
-    drawn = [site for site in sample_sites(guide_trace) if is_drawn(site)]
-    points = [site for site in drawn if is_point(site["fn"])]
-    for site in drawn:
-        auxiliary = site["infer"].get("is_auxiliary") and site["name"] not in model_trace.nodes
-        if auxiliary and not points:
+    auxiliary = [
+        site["name"]
+        for site in sample_sites(guide_trace)
+        if is_drawn(site) and site["infer"].get("is_auxiliary")
+        if site["name"] not in model_trace.nodes
+    ]
+    if not auxiliary:
+        return
+    with torch.enable_grad():
+        _check_reached(auxiliary, again().nodes)
+
+
+def _check_reached(auxiliary: list[str], nodes: dict) -> None:
+    points = [site["value"] for site in nodes.values() if _is_drawn_point(site)]
+    reached = [point.sum() for point in points if point.requires_grad]
+    for name in auxiliary:
+        value = nodes[name]["value"]
+        grads = [
+            torch.autograd.grad(point, value, allow_unused=True, retain_graph=True)[0]
+            for point in reached
+            if value.requires_grad
+        ]
+        if all(grad is None for grad in grads):
             raise ValueError(
-                f"site '{site['name']}': an auxiliary latent of the guide that no latent of the "
+                f"site '{name}': an auxiliary latent of the guide that no latent of the "
                 "model is a function of (a Delta site, as autoguides have) makes weights too "
                 "large: sum it out of the guide, or give the model a site of this name"
             )
+
+
+def _is_drawn_point(site: dict) -> bool:
+    return carries_log_prob(site) and is_drawn(site) and is_point(site["fn"])
 
 
 def _check_plates(model_trace: Trace, guide_trace: Trace) -> None:

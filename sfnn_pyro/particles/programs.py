@@ -1,6 +1,7 @@
 """One run of a Pyro program, under a plate of particles or without, checked site by site."""
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -8,14 +9,13 @@ import torch
 from pyro import poutine
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
-from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.util import site_is_subsample
 from pyro.util import check_site_shape
 from torch import Tensor
 
 from sfnn_pyro.distributions.limits import at_limits
 from sfnn_pyro.distributions.units import BernoulliUnits
-from sfnn_pyro.distributions.wrapped import base_of
+from sfnn_pyro.distributions.wrapped import base_of, masks_of
 from sfnn_pyro.particles.layout import SCALES, scales_around
 from sfnn_pyro.particles.plate import PARTICLE_PLATE, ParticlePlate
 from sfnn_pyro.particles.proposals import Program, components_of, is_partial, proposal_kind
@@ -24,9 +24,10 @@ from sfnn_pyro.particles.terms import carries_log_prob, sample_sites
 Strategy = Callable[[Any], Any]
 """A ``poutine.reparam`` configuration: the treatment of a sample site, or None."""
 
-PairCheck = Callable[[Trace, Trace | None, bool], None]
-"""Called with the traces of a model and a guide (None for the prior), and whether the prior
-proposes what the guide lacks."""
+PairCheck = Callable[[Trace, Trace | None, bool, Callable[[], Trace]], None]
+"""Called with the traces of a model and a guide (None for the prior), whether the prior proposes
+what the guide lacks, and what runs the guide once more with a graph through its auxiliary
+sites."""
 
 SEQUENTIAL_HINT = (
     "sfnn_pyro runs all particles at once, under a further plate to the left of the program's own. "
@@ -89,11 +90,16 @@ class SameMinibatch(poutine.messenger.Messenger):
             )
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if not site_is_subsample(msg):
-            return
-        size, indices = msg["fn"].size, msg["value"]
-        if torch.is_tensor(indices) and len(indices) != size:
-            self.drawn.setdefault(msg["name"], (size, indices))
+        note_minibatch(msg, self.drawn)
+
+
+def note_minibatch(site: Any, drawn: dict[str, tuple[int, Tensor]]) -> None:
+    """Adds the size and the indices of a plate that is subsampled, by its name."""
+    if site["type"] == "sample" and site_is_subsample(site):
+        indices = site["value"]
+        if not torch.is_tensor(indices):
+            indices = torch.tensor([int(index) for index in indices])
+        drawn.setdefault(site["name"], (site["fn"].size, indices))
 
 
 def _equal(given: Any, indices: Tensor) -> bool:
@@ -113,6 +119,7 @@ class _SiteChecks(poutine.messenger.Messenger):
         super().__init__()
         self.plate_nesting = plate_nesting
         self.drawn = False
+        self.has_graph = torch.is_grad_enabled()
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
@@ -121,8 +128,14 @@ class _SiteChecks(poutine.messenger.Messenger):
                     f"'{msg['name']}' is a plate of size 0: give at least one datapoint"
                 )
             return
-        if not msg["is_observed"] and is_validation_enabled() and carries_log_prob(msg):
-            check_drawn(msg)
+        if not msg["is_observed"] and carries_log_prob(msg):
+            if self.has_graph and not (torch.is_grad_enabled() or msg["done"]):
+                raise ValueError(
+                    f"site '{msg['name']}' is drawn under torch.no_grad: the parameters of its "
+                    "law would get no gradient; draw it with a graph, and detach what is constant"
+                )
+            if is_validation_enabled():
+                check_drawn(msg)
         msg["fn"] = at_limits(msg["fn"])
         scales = scales_around()
         if scales:
@@ -134,8 +147,12 @@ class _SiteChecks(poutine.messenger.Messenger):
             self.drawn = not msg["is_observed"]
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if msg["is_observed"] and carries_log_prob(msg):
+        if not carries_log_prob(msg):
+            return
+        if msg["is_observed"]:
             _check_observed(msg)
+        elif not isinstance(msg["fn"], BernoulliUnits) and is_validation_enabled():
+            _check_value(msg)
 
 
 def _check_observed(msg: Any) -> None:
@@ -143,13 +160,28 @@ def _check_observed(msg: Any) -> None:
     fn, value = msg["fn"], msg["value"]
     if not (isinstance(fn, BernoulliUnits) and fn._validate_args):
         return
+    if torch.equal(value * value, value):  # 0 and 1 alone are their own squares
+        return
     bad = (value != 0) & (value != 1)
+    for mask in masks_of(fn, msg["mask"]):
+        bad = bad & mask
     if bad.any():
         first = tuple(bad.nonzero()[0].tolist())
         raise BadValue(
             f"site '{msg['name']}': the observed value {value[first].item():g} in row "
             f"{first[0] if first else 0} is outside the support of a Bernoulli, which is 0 and 1 "
             f"(the values go from {value.min().item():g} to {value.max().item():g})"
+        )
+
+
+def _check_value(msg: Any) -> None:
+    """Refuses a draw that is NaN, of a law whose own arguments did not tell."""
+    value = msg["value"]
+    if not torch.is_tensor(value) or value.device.type != "cpu" or not value.is_floating_point():
+        return
+    if value.sum().isnan() and value.isnan().any():
+        raise BadValue(
+            f"site '{msg['name']}': the value drawn is NaN{_rows(value, msg['fn'].event_dim)}"
         )
 
 
@@ -162,8 +194,7 @@ def check_drawn(msg: Any) -> None:
     fn, base = msg["fn"], base_of(msg["fn"])
     if base._validate_args:
         return
-    for name in getattr(base, "arg_constraints", {}):
-        value = base.__dict__.get(name)
+    for name, value in _arguments(base):
         if not torch.is_tensor(value) or value.device.type != "cpu":
             continue
         # The sum is NaN if any number is, and cheaper than to look at each.
@@ -173,6 +204,16 @@ def check_drawn(msg: Any) -> None:
                 f"site '{msg['name']}': its distribution's {name} are NaN{_rows(value, events)}: "
                 "nothing can be drawn there. Look at the data in those rows and at the parameters"
             )
+
+
+def _arguments(base: Any) -> Iterator[tuple[str, Any]]:
+    """A distribution's arguments by name, those of the distributions that it is made of too."""
+    for name in getattr(base, "arg_constraints", {}):
+        if name in base.__dict__:
+            yield name, base.__dict__[name]
+    for value in base.__dict__.values():
+        if isinstance(value, torch.distributions.Distribution):
+            yield from _arguments(value)
 
 
 def _rows(value: Tensor, event_dim: int) -> str:
@@ -200,14 +241,19 @@ def check_shapes(trace: Trace, plate_nesting: int) -> None:
         fn, value = site["fn"], site["value"]
         shape = fn.batch_shape
         own = value.shape[: value.dim() - fn.event_dim] if torch.is_tensor(value) else shape
-        if own != shape:
+        if own != shape[len(shape) - len(own) :]:
             shape = torch.broadcast_shapes(shape, own)
-        declared = [1] * plate_nesting
+        declared = 1
         for frame in site["cond_indep_stack"]:
-            if frame.dim is not None and -frame.dim <= plate_nesting:
-                declared[frame.dim] = frame.size
-        if list(shape) != declared[plate_nesting - len(shape) :]:
-            _refuse_shape(site, shape, plate_nesting)
+            if frame.dim is not None:
+                declared *= frame.size
+                if len(shape) < -frame.dim or shape[frame.dim] != frame.size:
+                    break
+        else:
+            # All declared dimensions have their sizes: any other has to be of size 1.
+            if shape.numel() == declared and len(shape) <= plate_nesting:
+                continue
+        _refuse_shape(site, shape, plate_nesting)
 
 
 def _refuse_shape(site: Any, shape: torch.Size, plate_nesting: int) -> None:
@@ -261,16 +307,27 @@ def run_program(
     # The strategy lies inside the plate: it sees logits before they are expanded.
     with poutine.trace() as tracer, plate, poutine.reparam(config=strategy), checks, hint:
         program(*args, **kwargs)
-    return _without_observations(tracer.trace, program)
+    return tracer.trace
 
 
-def _without_observations(trace: Trace, guide: Program) -> Trace:
-    """The trace of a guide that runs the model, less what the model observes."""
-    if isinstance(guide, GuideMessenger):
-        for site in sample_sites(trace):
-            if site["is_observed"]:
-                trace.remove_node(site["name"])
-    return trace
+def forget_observations(
+    guide_trace: Trace, model_trace: Trace, names: Collection[str] | None = None
+) -> None:
+    """Takes what the model observes out of the trace of a guide that runs the model.
+
+    Guide messengers do, and so does a model that is its own guide: what they observe is the
+    model's likelihood, and no part of the guide's density.
+
+    Arguments:
+        guide_trace: changed in place.
+        model_trace: of the model.
+        names: of what the model observes, if its trace does not say.
+    """
+    if names is None:
+        names = {site["name"] for site in sample_sites(model_trace) if site["is_observed"]}
+    for site in sample_sites(guide_trace):
+        if site["is_observed"] and site["name"] in names:
+            guide_trace.remove_node(site["name"])
 
 
 @contextmanager
@@ -281,6 +338,30 @@ def _hinted() -> Iterator[None]:
     except (RuntimeError, IndexError, TypeError, NotImplementedError) as error:
         error.add_note(SEQUENTIAL_HINT)
         raise
+
+
+class _AuxiliaryLeaves(poutine.messenger.Messenger):
+    """Makes the values of auxiliary sites the leaves of a graph."""
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        auxiliary = msg["infer"].get("is_auxiliary") and not msg["is_observed"]
+        if auxiliary and msg["value"].is_floating_point():
+            msg["value"] = msg["value"].detach().requires_grad_()
+
+
+def run_auxiliary(guide: Program, args: tuple, kwargs: dict) -> Trace:
+    """A run of a guide with a graph from its auxiliary values to all others."""
+    devices = range(torch.cuda.device_count())
+    tracer = poutine.trace()
+    with (
+        torch.random.fork_rng(devices),
+        poutine.block(),
+        torch.enable_grad(),
+        _AuxiliaryLeaves(),
+        tracer,
+    ):
+        guide(*args, **kwargs)
+    return tracer.trace
 
 
 def guess_plate_nesting(
@@ -311,7 +392,8 @@ def guess_plate_nesting(
                 guide_trace = poutine.trace(part).get_trace(*args, **kwargs)
                 replayed = poutine.replay(model, trace=guide_trace)
                 model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
-            pairs.append((part, _without_observations(guide_trace, part), model_trace))
+            forget_observations(guide_trace, model_trace)
+            pairs.append((part, guide_trace, model_trace))
     dims = [
         frame.dim
         for _, *traces in pairs
@@ -325,7 +407,8 @@ def guess_plate_nesting(
         if proposal_kind(part, model) != "prior":
             check_shapes(guide_trace, nesting)
             if check is not None:
-                check(model_trace, guide_trace, is_partial(part, model))
+                again = functools.partial(run_auxiliary, part, args, kwargs)
+                check(model_trace, guide_trace, is_partial(part, model), again)
         check_shapes(model_trace, nesting)
     return nesting
 

@@ -99,7 +99,7 @@ def same_program(a: Program, b: Program) -> bool:
     """
     if a is b:
         return True
-    if isinstance(a, PriorOf) and type(a) is type(b):
+    if isinstance(a, PriorOf) and isinstance(b, PriorOf) and type(a) is type(b):
         return same_program(a.prior_of, b.prior_of)
     if isinstance(a, MethodType) and isinstance(b, MethodType):
         return a.__func__ is b.__func__ and a.__self__ is b.__self__

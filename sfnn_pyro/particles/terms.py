@@ -121,19 +121,19 @@ class SiteTerm:
         return self._law
 
     def _harmless(self) -> Tensor:
-        """The value, another number in the place of a NaN that a mask leaves out.
+        """The value, a draw of its law in the place of what a mask leaves out, where that is NaN.
 
-        Its log-probability counts for nothing, and its gradient would be 0 * NaN.
+        The log-probability of what is left out counts for nothing, and its gradient would be
+        0 * NaN.
         """
         masks = masks_of(self.fn, self.mask)
-        if self.drawn or not masks or not self.value.isnan().any():
+        if self.drawn or not masks or self.value.isfinite().all():
             return self.value
         left_out = torch.zeros_like(self.value, dtype=torch.bool)
         for mask in masks:
             left_out = left_out | ~mask
-        left_out = left_out & self.value.isnan()
-        given = self.value[~self.value.isnan()]
-        return torch.where(left_out, given[0] if len(given) else 0.0, self.value)
+        with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad():
+            return torch.where(left_out, law_of(self.fn).sample(), self.value)
 
     def law_total(self) -> Tensor:
         """``(M, *batch)``: the same, its own plates summed."""
@@ -173,7 +173,7 @@ class SiteTerm:
             coefficient = scale_and_mask(coefficient, self.scale, self.mask)
             total = coefficient if total is None else coefficient + total
         assert total is not None
-        if self._law is None and isinstance(self.fn, BernoulliUnits):
+        if self._law is None and isinstance(self.fn, BernoulliUnits) and not total.requires_grad:
             return self.fn.score(self.value, total)
         return _weighted_sum(total, self.law_log_prob())
 

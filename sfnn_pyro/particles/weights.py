@@ -59,6 +59,17 @@ def responsibilities(log_weight: Tensor) -> Tensor:
     return torch.threshold_(weight, math.sqrt(torch.finfo(weight.dtype).tiny), 0.0)
 
 
+def finite(signal: Tensor) -> Tensor:
+    """A learning signal, zero where it is not finite: where weights are zero.
+
+    Example:
+        >>> import torch
+        >>> finite(torch.tensor([1.0, -torch.inf, torch.nan]))
+        tensor([1., 0., 0.])
+    """
+    return torch.where(signal.isfinite(), signal, torch.zeros_like(signal))
+
+
 def effective_sample_size(log_weight: Tensor) -> Tensor:
     r"""How many equally weighted particles the M weighted ones are worth.
 

@@ -4,13 +4,14 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sfnn_pyro.data import Dataset
-from sfnn_pyro.distributed import DistributedTrainer, ProcessGroup
+from sfnn_pyro.distributed import DistributedTrainer, ProcessGroup, check_agreement
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs.checkpointed import CheckpointedTraining
 from sfnn_pyro.runs.configuration import RunConfig, RunError
@@ -77,6 +78,7 @@ def train_run(
 
     Raises:
         RunError: the folder is in use, or holds a run of another configuration.
+        DisagreementError: a rank runs other code, or has other options or data, than the first.
         Interrupted: by a signal, after saving.
         NonFiniteError: on a step that is not finite, after saving; ``failure.json`` has all of
             its rows.
@@ -96,6 +98,7 @@ def train_run(
     group = group or ProcessGroup()
     config.make_estimator()  # refuses what it cannot be before anything is made
     data = config.load_data().to(check_device(device))
+    check_agreement(group, {**_facts(config, data), "split": split})
     model = config.make_model(data).to(device)
     with interruptible() as request, locked(folder) if group.is_first else nullcontext():
         if group.is_first:
@@ -237,6 +240,16 @@ class _TrainingRun(CheckpointedTraining):
             start = {"from_step": self._first_step, **self.trainer.record()}
             lines = ",\n".join(f" {json.dumps(one)}" for one in [*starts, start])
             write_text(path, f"[\n{lines}\n]\n")
+
+
+def _facts(config: RunConfig, data: Dataset) -> dict[str, Any]:
+    """What must be the same on all processes of a training, under the name that an error gives."""
+    options = asdict(config)
+    options |= options.pop("schedule")
+    parts = {"training": data.train, "validation": data.validation}
+    contents = {f"the {name} data's x": part.x for name, part in parts.items()}
+    contents |= {f"the {name} data's y": part.y for name, part in parts.items()}
+    return {**options, **contents}
 
 
 def _check_same(config: RunConfig, folder: Path) -> None:

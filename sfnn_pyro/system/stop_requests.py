@@ -1,5 +1,6 @@
 """Requests to stop, by SIGINT or SIGTERM, that a long computation obeys where it is safe."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ class StopRequest:
 def interruptible() -> Iterator[StopRequest]:
     """Turns the first SIGINT (Ctrl-C) or SIGTERM into a request to stop; the second stops at once.
 
+    Under ``torchrun`` a second one changes nothing: a terminal or Slurm signals all processes, and
+    then ``torchrun`` passes its own signal on. It kills what has not ended half a minute later.
     In any thread but the main one, where Python allows no signal handler, nothing changes.
 
     Example:
@@ -45,9 +48,10 @@ def interruptible() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def handler(number: int, frame: Any) -> None:
-        if request.number is not None:
+        if request.number is None:
+            request.number = number
+        elif "TORCHELASTIC_RUN_ID" not in os.environ:
             raise KeyboardInterrupt
-        request.number = number
 
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -70,3 +70,41 @@ def test_the_projection_is_that_of_the_result():
             f"{one['20_particles_each_efficiency']:.2f}",
         ]
         assert f"| {' | '.join(row)} |" in PAGE
+
+
+def test_the_costs_of_two_hosts_are_those_of_the_result():
+    result = json.loads((ROOT / "benchmarks/results/hosts.json").read_text())
+    names = {"100mbit": "100 Mbit/s", "1gbit": "1 Gbit/s", "10gbit": "10 Gbit/s"}
+    for rate, found in result["rates"].items():
+        ways = (found[way]["50"]["min"] for way in ("alone", "after", "during", "small_buckets"))
+        milliseconds = [f"{value:.0f}" for value in (*ways, found["particles"]["min"])]
+        row = [names[rate], f"{found['bytes']['data']:,}", *milliseconds]
+        assert f"| {' | '.join(row)} |" in PAGE, row
+        for one in found["projection"]:
+            efficiencies = [
+                f"{one[key]:.2f}"
+                for key in ("50_rows_each", "100_rows_each", "400_rows_each", "accumulated")
+            ]
+            row = [names[rate], f"{one['hosts']}", f"{one['messages_ms']:.0f}", *efficiencies]
+            assert f"| {' | '.join(row)} |" in PAGE, row
+
+
+def test_the_likelihoods_of_minibatches_are_those_of_the_result():
+    result = json.loads((ROOT / "benchmarks/results/minibatch.json").read_text())
+    column = {"as it was": 2, "root": 3, "in proportion": 4}
+    for one in result["rows"]:
+        row = next(
+            line for line in PAGE.splitlines() if line.startswith(f"| {one['batch_size']} |")
+        )
+        mean = sum(one["validation"]) / len(one["validation"])
+        assert row.split("|")[column[one["rescaled"]]].strip() == f"{mean:.2f}", row
+
+
+def test_what_was_cut_or_killed_is_in_the_log():
+    log = (ROOT / "docs/results/distributed/hosts.txt").read_text()
+    rows = [
+        line for line in PAGE.splitlines() if line.startswith(("| torchrun", "| Slurm", "| Ray"))
+    ]
+    assert len(rows) >= 9
+    for row in rows:
+        assert row in log, row

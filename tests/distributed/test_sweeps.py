@@ -1,8 +1,10 @@
 """A sweep on either engine: the same results, whatever is killed, and no process left behind."""
 
+import dataclasses
 import importlib.util
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 
 from sfnn_pyro.experiments import on_ray
 from sfnn_pyro.experiments.results import read_results
+from sfnn_pyro.runs import RunError
 from tests.commands import assert_refused, sfnn
 from tests.distributed.launch import PATIENCE, children, wait_for
 from tests.distributed.sweeping import NAMES
@@ -141,7 +144,7 @@ def test_results_come_home_from_a_machine_that_does_not_share_the_folder(local_r
 
     class Ray:
         class exceptions:
-            WorkerCrashedError = NodeDiedError = KeyError
+            WorkerCrashedError = NodeDiedError = RayTaskError = KeyError
 
         @staticmethod
         def get(done):
@@ -149,6 +152,43 @@ def test_results_come_home_from_a_machine_that_does_not_share_the_folder(local_r
 
     assert on_ray._store_result(Ray, None, run, tmp_path) == (run, False)
     assert set(read_results(tmp_path)) == {run.name}
+
+
+def test_a_machine_without_the_data_is_named(local_result, tmp_path, monkeypatch):
+    monkeypatch.setenv("SFNN_DATA", str(tmp_path / "here"))
+    run = dataclasses.replace(local_result[0], data="tfd")
+    with pytest.raises(RunError) as caught:
+        on_ray._task(run, tmp_path, "cpu", 1, str(tmp_path / "not-here"))
+    message = str(caught.value)
+    assert (
+        f"no usable data on {platform.node()} (tfd: no file TFD_48x48.mat in {tmp_path}/here"
+        in (message)
+    )
+    (tmp_path / "not-here").mkdir()  # the folder of the machine that gave the command
+    with pytest.raises(RunError, match=f"no file TFD_48x48.mat in {tmp_path}/not-here"):
+        on_ray._task(run, tmp_path, "cpu", 1, str(tmp_path / "not-here"))
+
+
+def test_an_error_of_a_run_comes_home_as_it_was_said(local_result, tmp_path):
+    class TaskError(Exception):
+        def __init__(self, cause):
+            super().__init__("ray::_task() and the way it came")
+            self.cause = cause
+
+    class Ray:
+        class exceptions:
+            WorkerCrashedError = NodeDiedError = KeyError
+            RayTaskError = TaskError
+
+        @staticmethod
+        def get(done):
+            raise TaskError(done)
+
+    run, _ = local_result
+    with pytest.raises(RunError, match="as it was"):
+        on_ray._store_result(Ray, RunError("as it was"), run, tmp_path)
+    with pytest.raises(TaskError, match="the way it came"):
+        on_ray._store_result(Ray, KeyError("another"), run, tmp_path)
 
 
 @pytest.fixture

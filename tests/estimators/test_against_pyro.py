@@ -76,7 +76,7 @@ def test_a_discrete_guide_gets_the_gradient_that_renyi_elbo_does_not_give_it():
 def test_one_weight_per_datapoint_where_reweighted_wake_sleep_of_pyro_has_one_for_all():
     network = SigmoidBeliefNetwork()
     y = torch.rand(5, 3).round()
-    together = G4(3, max_plate_nesting=1)._draw(network.model, network.guide, (y,), {})
+    together = G4(3, max_plate_nesting=1).draw(network.model, network.guide, (y,), {})
     assert together.log_weight().shape == (3, 5)
 
 

@@ -146,7 +146,7 @@ def test_subsampled_plates_share_their_minibatch_between_model_guide_and_mixture
         for vectorized in (True, False):
             estimator = G4(3, max_plate_nesting=1, vectorize_particles=vectorized)
             seen.clear()
-            particles = estimator._draw(model, proposal, (data,), {})
+            particles = estimator.draw(model, proposal, (data,), {})
             assert len(seen) > 1 and all(torch.equal(index, seen[0]) for index in seen)
             assert particles.scale == 2.5
             again = particles.redraw({})
@@ -192,7 +192,7 @@ def test_sequential_plates():
             pyro.sample(f"y{i}", dist.Normal(h, 1.0), obs=y[i])
 
     y = torch.randn(2)
-    particles = G4(5)._draw(model, PriorProposal(model), (y,), {})
+    particles = G4(5).draw(model, PriorProposal(model), (y,), {})
     assert particles.log_weight().shape == (5,)  # a whole run is one datapoint
     parts = torch.stack([dist.Normal(float(h), 1.0).log_prob(y) for h in (0, 1)])
     expected = torch.logsumexp(parts + torch.tensor([[0.7], [0.3]]).log(), 0).sum()
@@ -243,7 +243,7 @@ def test_sequential_particles_allow_control_flow_that_depends_on_a_sample():
 
     y = torch.tensor(1.5)
     estimator = VIMCO(1000, vectorize_particles=False, max_plate_nesting=0)
-    particles = estimator._draw(model, PriorProposal(model), (y,), {})
+    particles = estimator.draw(model, PriorProposal(model), (y,), {})
     p = torch.sigmoid(torch.tensor(0.2))
     weights = torch.stack([(1 - p), p * 0.1, p * 0.9])
     exact = (weights * dist.Normal(torch.tensor([0.0, 1.0, 2.0]), 1.0).log_prob(y).exp()).sum()

@@ -159,7 +159,7 @@ def test_nested_plates_flip_all_units_of_a_datapoint_together(monkeypatch):
 def test_later_layers_are_drawn_again_and_earlier_ones_kept():
     case = network("prior", (3,), sizes=(2, 4, 5, 3))
     x, y = torch.randn(6, 2), torch.rand(6, 3).round()
-    particles = DisARM(3, max_plate_nesting=1)._draw(case.model, case.guide, (x, y), {})
+    particles = DisARM(3, max_plate_nesting=1).draw(case.model, case.guide, (x, y), {})
     kept = particles.latent[0].value
     again = particles.redraw({"h1": kept})
     assert torch.equal(again.latent[0].value, kept)

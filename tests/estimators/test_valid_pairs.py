@@ -182,7 +182,7 @@ def test_latent_outside_the_data_plate_makes_the_minibatch_one_datapoint():
         with pyro.plate("data", len(y)):
             pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
-    particles = G4(3)._draw(shared, PriorProposal(shared), (Y,), {})
+    particles = G4(3).draw(shared, PriorProposal(shared), (Y,), {})
     assert particles.log_weight().numel() == 3
 
 
@@ -216,7 +216,7 @@ DECLARED = {
 def test_declarations_and_options(name):
     kind = ESTIMATORS[name]
     estimator = kind(num_particles=3, max_plate_nesting=2)
-    declared = estimator.target, estimator.unbiased, estimator.pathwise, estimator.least_particles
+    declared = estimator.target, estimator.unbiased, estimator.pathwise, estimator.min_particles
     assert declared == DECLARED[name]
     assert (estimator.num_particles, estimator.max_plate_nesting) == (3, 2)
     assert estimator.vectorize_particles is True and kind().max_plate_nesting == math.inf

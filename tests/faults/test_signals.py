@@ -136,3 +136,14 @@ def test_ctrl_c_elsewhere_is_one_line(capsys, monkeypatch):
     monkeypatch.setattr("sfnn_pyro.cli.datasets.download", stop)
     result = sfnn(capsys, "data", "download", "mnist")
     assert (result.code, result.err.strip()) == (130, "sfnn: interrupted")
+
+
+def test_under_torchrun_a_second_signal_changes_nothing(monkeypatch):
+    """Slurm signals all processes of a step, then torchrun passes its own on."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    with interruptible() as request:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+            request.check()

@@ -106,7 +106,7 @@ def test_balance_heuristic_weights_by_hand():
     guide = RecognitionNetwork(model, width=0)
     mixture = MixtureProposal(PriorProposal(model), guide, 0.25)
     x, y = torch.randn(6, 2), torch.rand(6, 2).round()
-    particles = G4(8, max_plate_nesting=1)._draw(model, mixture, (x, y), {})
+    particles = G4(8, max_plate_nesting=1).draw(model, mixture, (x, y), {})
     h = particles.latent[0].value  # (8, 6, 3)
     layer, output = model.layers
 

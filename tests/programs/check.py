@@ -29,7 +29,7 @@ UNFORCED = ("g3 drawn", "g4 drawn")
 POINTS = ("delta", "normal")
 """Families of latents whose values have a path."""
 
-REPEATS, SIGMAS = 24, 7.0
+REPEATS, SIGMAS = 100, 7.0
 """Evaluations of a noisy estimator at every tuple, and how far off their mean may be."""
 
 KINDS = {"bernoulli": "Bernoulli", "onehot": "OneHotCategorical", "delta": "reparameterisable"}
@@ -90,7 +90,7 @@ def declared(kind: type[Estimator], program: Program, num_particles: int) -> boo
 
 
 def _least(kind: type[Estimator]) -> int:
-    return getattr(kind, "least_particles", getattr(kind, "min_particles", 1))
+    return getattr(kind, "min_particles", getattr(kind, "min_particles", 1))
 
 
 def make(name: str, setting: Setting, nesting: int) -> Any:

@@ -245,7 +245,9 @@ def trimmed(program: Program, setting: Setting, most: int) -> tuple[Program, Set
     """The program with smaller supports until its tuples can be enumerated."""
     while Oracle(program).num_states ** setting.num_particles > most:
         smaller = _smaller(program)
-        if smaller is None:
+        if smaller is None and program.guide.kind == "mixture" and setting.num_particles == 2:
+            program = replace(program, guide=replace(program.guide, kind="prior"))
+        elif smaller is None:
             setting = replace(setting, num_particles=setting.num_particles - 1)
         else:
             program = settled(smaller)

@@ -493,6 +493,8 @@ class Expectations:
     def gradient(self, value: Tensor) -> Tensor:
         """Of a sum to every leaf, in one vector."""
         leaves = list(self.oracle.leaves.values())
+        if not value.requires_grad:
+            return torch.cat([torch.zeros(leaf.numel()) for leaf in leaves])
         found = torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True)
         rows = [
             (torch.zeros_like(leaf) if one is None else one).reshape(-1)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.checks import check_finite
-from sfnn_pyro.guides import PriorProposal
-from sfnn_pyro.particles import draw_particles, guess_plate_nesting
+from sfnn_pyro.estimators.checks import blamed_on_data
+from sfnn_pyro.particles import PriorOf, draw_particles, guess_plate_nesting
+from sfnn_pyro.particles.programs import BadValue, nan_weight
 from sfnn_pyro.reparam import UnitsReparam, is_bernoulli
 
 
@@ -46,8 +46,9 @@ def log_likelihood(
         ``(N,)``, not scaled by any subsampling.
 
     Raises:
-        ValueError: a count is below 1, there is no datapoint, or the model's weights are not
-            per datapoint.
+        ValueError: a count is below 1, there is no datapoint, the model's weights are not
+            per datapoint, or data that are NaN or infinite make one NaN (the message names the
+            argument, the site and the rows). Parameters that are NaN give NaN.
 
     Example:
         >>> import torch
@@ -56,7 +57,7 @@ def log_likelihood(
         torch.Size([5])
     """
     _check_counts(num_particles=num_particles, batch_size=batch_size, particle_chunk=particle_chunk)
-    proposal = PriorProposal(model) if guide is None else guide
+    proposal = PriorOf(model) if guide is None else guide
     datapoints = _length(args)
     nesting = guess_plate_nesting(model, proposal, _slice(args, 0, 1), {})
     results = []
@@ -76,19 +77,31 @@ def log_likelihood(
                 strategy=_strategy,
             )
             chunk = torch.logsumexp(particles.log_weight(), 0)
+            if chunk.isnan().any():
+                where = nan_weight(term for term, _ in particles.signed_terms())
+                blamed = blamed_on_data(args, ValueError(where))
+                if isinstance(blamed, BadValue):
+                    raise blamed
             total = torch.logaddexp(total.to(chunk), chunk)
-        if total.numel() != stop - start:
-            raise ValueError(
-                f"the model's weights have shape {tuple(total.shape)} for {stop - start} "
-                "datapoints: every latent site must lie in the data plate"
-            )
-        results.append(total.reshape(stop - start) - math.log(num_particles))
+        results.append(_by_row(total - math.log(num_particles), stop - start))
         if on_batch is not None:
             on_batch(stop - start)
-    values = torch.cat(results)
-    if values.isnan().any():
-        check_finite(args)
-    return values
+    return torch.cat(results)
+
+
+def _by_row(total: Tensor, rows: int) -> Tensor:
+    """``(rows,)``: of several plates that all sites share, those beside the rows are summed."""
+    if total.numel() == rows:
+        return total.reshape(rows)
+    along = [dim for dim, size in enumerate(total.shape) if size == rows]
+    if len(along) != 1 or rows == 1:
+        raise ValueError(
+            f"the model's weights have shape {tuple(total.shape)} for {rows} datapoints: "
+            "every latent site must lie in the data plate, and one plate alone have the size of "
+            "the data"
+        )
+    others = [dim for dim in range(total.dim()) if dim != along[0]]
+    return total.sum(others)
 
 
 def _strategy(site: Any) -> Any:

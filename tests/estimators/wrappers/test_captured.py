@@ -8,7 +8,8 @@ from pyro import poutine
 from pyro.infer import SVI
 from torch import Tensor
 
-from sfnn_pyro.estimators import ESTIMATORS, G1, G3, G4, G5, VIMCO, Captured, Chunked, captured
+from sfnn_pyro.estimators import ESTIMATORS, G1, G3, G4, G5, VIMCO, Captured, Chunked
+from sfnn_pyro.estimators.wrappers import captured
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.optim import JointOptim

@@ -3,23 +3,23 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro import poutine
-from pyro.infer import ELBO
 from pyro.infer.util import torch_backward
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.autograd import Function
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator, weighted_surrogate
-from sfnn_pyro.estimators.checks import check_divisible
+from sfnn_pyro.estimators.checks import check_whole, watched_parameters
+from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
 from sfnn_pyro.particles import JoinedTerm, Particles, SameMinibatch, SiteTerm, proposal_kind
 from sfnn_pyro.particles.weights import log_mean_exp
 
 
-class Chunked(ELBO):
+class Chunked(WrappedEstimator):
     r"""An estimator whose particles are drawn a chunk at a time, twice.
 
     The first pass keeps the log-weights alone, ``(M, B)``; from all of them come the
@@ -45,12 +45,14 @@ class Chunked(ELBO):
         >>> loss = elbo.loss_and_grads(model, PriorProposal(model), x, y)
     """
 
+    wraps: ClassVar[dict[str, str]] = {**DIVISIBLE, **RETURNS_NUMBER}
+    divisible = False
+    whole_because = "draws chunks of its own and needs all its particles at once"
+    replayable = False
+
     def __init__(self, estimator: Estimator, particle_chunk: int) -> None:
-        if particle_chunk < 1:
-            raise ValueError(f"particle_chunk={particle_chunk}: must be at least 1")
-        check_divisible(estimator, "Chunked")
-        super().__init__(num_particles=estimator.num_particles)
-        self.estimator = estimator
+        check_whole("particle_chunk", particle_chunk, 1)
+        super().__init__(estimator)
         self.particle_chunk = particle_chunk
 
     @torch.no_grad()
@@ -58,12 +60,12 @@ class Chunked(ELBO):
         """The loss in nats, without gradients."""
         return _Passes(self, model, guide, args, kwargs).loss.item()
 
-    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Adds the estimated gradients to the parameters' and returns the loss in nats."""
-        passes = _Passes(self, model, guide, args, kwargs)
-        for surrogate in passes.surrogates():
-            torch_backward(-surrogate)
-        return passes.loss.item()
+    def add_gradients(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        with watched_parameters(model, guide, args, kwargs):
+            passes = _Passes(self, model, guide, args, kwargs)
+            for surrogate in passes.surrogates():
+                torch_backward(-surrogate, retain_graph=self.retain_graph)
+        return passes.loss
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
@@ -72,6 +74,11 @@ class Chunked(ELBO):
         with poutine.trace(param_only=True) as tracer:
             passes = _Passes(self, model, guide, args, kwargs)
         leaves = leaves_of(tracer.trace)
+        if not leaves and torch.is_grad_enabled():
+            raise ValueError(
+                "Chunked finds the parameters by pyro.param, pyro.module or PyroModule, and this "
+                "pair of model and guide declares none; declare them, or use loss_and_grads"
+            )
         total = [torch.zeros_like(p) for p in leaves]
         for surrogate in passes.surrogates():
             grads = torch.autograd.grad(-surrogate, leaves, allow_unused=True)
@@ -79,9 +86,6 @@ class Chunked(ELBO):
                 if grad is not None:
                     kept += grad
         return _WithGradients.apply(passes.loss, total, *leaves)
-
-    def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
-        return self.estimator._get_trace(model, guide, args, kwargs)
 
 
 class _Passes:
@@ -124,7 +128,7 @@ class _Passes:
 
     def _draw(self, number: int, size: int) -> Particles:
         with SameMinibatch(dict(self.minibatches[number]), strict=True):
-            return self.estimator._draw(*self.call, num_particles=size)
+            return self.estimator.draw(*self.call, num_particles=size)
 
     def surrogates(self) -> Iterator[Tensor]:
         """Each chunk's part of the surrogate, its particles drawn as in the first pass."""

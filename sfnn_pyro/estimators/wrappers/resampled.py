@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from pyro.infer import ELBO
-from pyro.infer.util import torch_backward
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
@@ -15,17 +13,18 @@ from sfnn_pyro.distributions.wrapped import is_point
 from sfnn_pyro.estimators.base import (
     Coefficients,
     Estimator,
-    checked_loss,
     weighted_surrogate,
     with_gradient_of,
 )
+from sfnn_pyro.estimators.checks import check_whole
+from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
 from sfnn_pyro.particles import Particles, PriorOf, SameMinibatch
 from sfnn_pyro.particles.resampling import resample, taken
 from sfnn_pyro.particles.terms import SiteTerm
 from sfnn_pyro.particles.weights import responsibilities
 
 
-class Resampled(ELBO):
+class Resampled(WrappedEstimator):
     r"""An estimator that draws M particles and back-propagates K of every datapoint.
 
     .. math::
@@ -63,34 +62,28 @@ class Resampled(ELBO):
         >>> loss = svi.step(torch.zeros(5, 4), torch.ones(5, 2))
     """
 
+    wraps: ClassVar[dict[str, str]] = {
+        "responsibility_weighted": (
+            "{inner} weights particles by more than their responsibilities and needs the gradient "
+            "of all of them; use it without {outer}, or G3 or G4 with it"
+        ),
+        **DIVISIBLE,
+        **RETURNS_NUMBER,
+    }
+    divisible = False
+    whole_because = "chooses among all its particles"
+
     def __init__(self, estimator: Estimator, kept: int) -> None:
-        if not getattr(estimator, "by_responsibility", False):
-            raise ValueError(
-                f"{type(estimator).__name__} weights particles by more than their responsibilities "
-                "and needs the gradient of all of them; use it without Resampled, or G3 or G4 "
-                "with it"
-            )
+        super().__init__(estimator)
         if not estimator.vectorize_particles:
             raise ValueError("Resampled runs its particles at once: leave vectorize_particles on")
+        check_whole("kept", kept)
         if not 1 <= kept < estimator.num_particles:
             raise ValueError(
                 f"kept={kept}: must be at least 1 and less than "
                 f"num_particles={estimator.num_particles}"
             )
-        super().__init__(num_particles=estimator.num_particles)
-        self.estimator = estimator
         self.kept = kept
-
-    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        """The loss in nats, without gradients."""
-        return self.estimator.loss(model, guide, *args, **kwargs)
-
-    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Adds the estimated gradients to the parameters' and returns the loss in nats."""
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        value = checked_loss(loss.item(), args)
-        torch_backward(loss)
-        return value
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
@@ -98,10 +91,10 @@ class Resampled(ELBO):
         """The loss as a scalar tensor whose gradient is the estimate."""
         estimator = self.estimator
         with torch.no_grad():
-            drawn = estimator._draw(model, guide, args, kwargs)
+            drawn = estimator.draw(model, guide, args, kwargs)
             _refuse_points(drawn)
             log_weight = drawn.log_weight()
-            objective = estimator._objective(drawn, log_weight)
+            objective = estimator.objective(drawn, log_weight)
             uniform = torch.rand_like(log_weight[0])
             index, weight = resample(responsibilities(log_weight), self.kept, uniform)
             values = {
@@ -111,7 +104,7 @@ class Resampled(ELBO):
             }
         # Whoever proposed them, the model's gradient at given particles asks the model alone.
         with SameMinibatch(dict(drawn.subsamples), strict=True), _Attached(values):
-            chosen = estimator._draw(model, PriorOf(model), args, kwargs, num_particles=self.kept)
+            chosen = estimator.draw(model, PriorOf(model), args, kwargs, num_particles=self.kept)
         if not drawn.is_prior:  # then some of the latents' densities stand in the weights
             names = {term.name for term in drawn.proposed_by_prior if isinstance(term, SiteTerm)}
             own = [t for t in chosen.latent if isinstance(t, SiteTerm) and t.name in names]
@@ -119,9 +112,6 @@ class Resampled(ELBO):
         coefficients = _replaced(estimator.coefficients(log_weight), weight)
         surrogate = weighted_surrogate(chosen, coefficients)
         return with_gradient_of(-objective, -surrogate)
-
-    def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
-        return self.estimator._get_trace(model, guide, args, kwargs)
 
 
 def _refuse_points(drawn: Particles) -> None:

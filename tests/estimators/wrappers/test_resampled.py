@@ -25,7 +25,7 @@ from sfnn_pyro.estimators import (
     Resampled,
     ReweightedWakeSleep,
 )
-from sfnn_pyro.estimators import resampled as resampled_module
+from sfnn_pyro.estimators.wrappers import resampled as resampled_module
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN, HybridSFNN
 from sfnn_pyro.particles.resampling import resample

@@ -3,25 +3,25 @@
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from sfnn_pyro.estimators.chunked import Chunked, _WithGradients, leaves_of
-from sfnn_pyro.estimators.lazy import Lazy
+from sfnn_pyro.estimators.base import Estimator
+from sfnn_pyro.estimators.wrappers.base import RETURNS_NUMBER, WrappedEstimator
+from sfnn_pyro.estimators.wrappers.chunked import _WithGradients, leaves_of
 
 WARM_UP = 3
 """Steps before a capture, as PyTorch asks for."""
 
 
-class Captured(ELBO):
+class Captured(WrappedEstimator):
     """An estimator whose work on a GPU is captured once in a CUDA graph, then replayed.
 
     Small networks on a GPU wait for Python, not for arithmetic; a replay runs none of it: not
@@ -53,20 +53,17 @@ class Captured(ELBO):
         ...     elbo.loss_and_grads(model.cuda(), PriorProposal(model), x, y)
     """
 
-    def __init__(self, estimator: Any) -> None:
-        if isinstance(estimator, Chunked):
-            raise ValueError("Captured cannot capture Chunked: use either, and fewer particles")
-        super().__init__(num_particles=estimator.num_particles)
-        self.estimator = estimator
+    wraps: ClassVar[dict[str, str]] = {
+        "replayable": "Captured cannot capture {inner}: use either, and fewer particles",
+        **RETURNS_NUMBER,
+    }
+    divisible = False
+    whole_because = "replays a whole step"
+    replayable = False
+
+    def __init__(self, estimator: Estimator) -> None:
+        super().__init__(estimator)
         self._replays: dict[tuple, _Replay] = {}
-
-    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        """The loss in nats, without gradients; not captured."""
-        return self.estimator.loss(model, guide, *args, **kwargs)
-
-    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Adds the estimated gradients to the parameters' and returns the loss in nats."""
-        return float(Lazy(self).loss_and_grads(model, guide, *args, **kwargs))
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
@@ -87,7 +84,7 @@ class Captured(ELBO):
         inputs = [arg.clone() for arg in args]
         with poutine.trace(param_only=True) as tracer, _NoSubsampling():
             self.estimator.differentiable_loss(model, guide, *inputs)
-        if getattr(self.estimator, "state_dict", dict)():
+        if self.estimator.state_dict():
             raise ValueError(
                 f"{type(self.estimator).__name__} keeps a state in Python, which a CUDA graph "
                 "would not update: use it without Captured"
@@ -104,9 +101,6 @@ class Captured(ELBO):
             replay, (loss, *grads) = record(work)
         calls = [(site["args"], site["kwargs"]) for site in tracer.trace.nodes.values()]
         return _Replay(replay, inputs, loss, grads, leaves, calls, (model, guide))
-
-    def _get_trace(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> Any:
-        return self.estimator._get_trace(model, guide, args, kwargs)
 
 
 def record(work: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:

@@ -1,0 +1,70 @@
+"""``sfnn export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfnn_pyro.cli.display import RunFolder, path_option, shown_progress
+from sfnn_pyro.web.run_exporter import export_run
+
+Deterministic = Annotated[
+    Path | None,
+    path_option("Run of a deterministic network on the same data, whose answer is shown beside."),
+]
+RecognitionEpochs = Annotated[
+    int,
+    typer.Option(
+        help="Number of epochs for which a recognition network is trained, which proposes samples "
+        "that fit the evidence. It is kept in the run folder as recognition.pt.",
+        min=0,
+    ),
+]
+
+
+def export(
+    run: RunFolder,
+    out: Annotated[
+        Path,
+        path_option("Folder of the page; it must be new, empty or an earlier export."),
+    ],
+    deterministic: Deterministic = None,
+    recognition_epochs: RecognitionEpochs = 0,
+    examples: Annotated[
+        str,
+        typer.Option(
+            help="Rows of the test data to start a drawing from, such as 371,321. If not given, "
+            "six ambiguous ones and six others."
+        ),
+    ] = "",
+) -> None:
+    """Write a page on which a person draws half a picture and the network completes it.
+
+    The page needs no server: open its index.html by a double click, or copy the folder to any
+    web server.
+    """
+    page = export_with_progress(run, out, deterministic, recognition_epochs, _rows(examples))
+    size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
+    print(f"Wrote {page} ({size / 1e6:.1f} MB with its weights)")
+
+
+def export_with_progress(
+    run: Path, out: Path, deterministic: Path | None, epochs: int, rows: tuple[int, ...] = ()
+) -> Path:
+    """Exports a run; a progress bar follows the training of a recognition network."""
+    with shown_progress("recognition network", quiet=not epochs) as on_progress:
+        return export_run(
+            run,
+            out,
+            deterministic=deterministic,
+            recognition_epochs=epochs,
+            rows=rows,
+            on_step=lambda done: on_progress(done, ""),
+        )
+
+
+def _rows(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part)
+    except ValueError:
+        raise ValueError(f"examples={text!r}: give row numbers like 371,321") from None

@@ -1,0 +1,1 @@
+"""The page on which a person draws and the network completes: its export, and what it needs."""

@@ -1,0 +1,10 @@
+"""The short name of ``sfnn_pyro.particles.weights``."""
+
+from sfnn_pyro.particles.weights import (
+    effective_sample_size,
+    leave_one_out,
+    log_mean_exp,
+    responsibilities,
+)
+
+__all__ = ["effective_sample_size", "leave_one_out", "log_mean_exp", "responsibilities"]
