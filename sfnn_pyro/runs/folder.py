@@ -153,7 +153,9 @@ def load_model(run: Path) -> tuple[SFNN, RunConfig, Dataset]:
         data = config.load_data()
         check_provenance(contents["provenance"], data, path)
         model = config.make_model(data)
-        model.load_state_dict(stored_tensors("state", contents["state"], model.state_dict()))
+        # Models are written in float32; PyTorch's default dtype here may be another.
+        like = {name: value.to(torch.float32) for name, value in model.state_dict().items()}
+        model.load_state_dict(stored_tensors("state", contents["state"], like))
     except (RunError, DataError):
         raise
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
