@@ -95,6 +95,8 @@ COMMAND_LINES = [
     (["reproduce", "theorem1", "--out={out}", "--device=meta"], "device='meta': give cpu"),
     (["reproduce", "theorem1", "--out={out}", "--quick"], "no --quick version, only table1"),
     (["reproduce", "report", "--out={out}"], "holds no results"),
+    (["reproduce", "theorem1", "--out={out}", "--workers=1" + "0" * 20], "workers=1000", "10000"),
+    (["reproduce", "theorem1", "--out={out}", "--cores=0"], "cores=0: must lie between 1"),
     (["trian"], "No such command 'trian'"),
     (["evaluate"], "Missing argument 'RUN'"),
     (["evaluate", "{out}"], "holds no model.pt: give the folder"),

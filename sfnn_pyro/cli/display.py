@@ -26,12 +26,14 @@ OnProgress = Callable[[float, str], None]
 """Takes the part that is done, 0 to 1, and a note."""
 
 
-def path_of(text: str) -> Path:
-    """The path that an argument names; an empty one would be the current folder.
+def path_of(text: str | Path) -> Path:
+    """The path that an argument names, or its default; an empty one would be the current folder.
 
     Raises:
         typer.BadParameter: it is empty.
     """
+    if isinstance(text, Path):  # a default
+        return text
     if not text.strip():
         raise typer.BadParameter(
             f"{text!r} is an empty path, perhaps of a variable that is not set: name a file or "

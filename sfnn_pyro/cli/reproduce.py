@@ -20,8 +20,12 @@ from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.experiments.sweep import sweep
 from sfnn_pyro.system.allocator import keep_pages
 from sfnn_pyro.system.devices import check_device
+from sfnn_pyro.system.numbers import check_whole
 from sfnn_pyro.system.shell_words import command
 from sfnn_pyro.system.stop_requests import Interrupted
+
+MAX_PARALLEL = 10_000
+"""Of runs at a time, and of the threads of each."""
 
 ENGINES = ("local", "ray")
 _NAMES = ", ".join(EXPERIMENTS)
@@ -83,6 +87,9 @@ def reproduce(
     if report_only and not out.is_dir():
         raise ValueError(f"{out} holds no results: give the --out of an earlier sweep")
     check_device(device)
+    for name, count in (("workers", workers), ("cores", cores)):
+        if count is not None:
+            check_whole(name, count, 1, MAX_PARALLEL)
     grids = choose(["all"] if report_only else what, quick)
     if dry_run:
         for run in plan(grids, read_results(out)):

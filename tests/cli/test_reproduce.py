@@ -49,3 +49,9 @@ def test_a_report_keeps_what_earlier_commands_ran(tiny, capsys, tmp_path):
     result = sfnn(capsys, "reproduce", "figure2", "--out", tmp_path, "--workers", 1)
     assert "Theorem 1" in result.out
     assert "Theorem 1" in (tmp_path / "report.html").read_text()
+
+
+def test_the_folders_that_are_not_given_are_defaults(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sfnn(capsys, "reproduce", "theorem1", "--dry-run").code == 0
+    assert_refused(sfnn(capsys, "demo", "--epochs=0"), "epochs=0")
