@@ -36,9 +36,18 @@ def choose(names: Sequence[str], quick: bool = False) -> list[Grid]:
     for name in names:
         if name not in (*EXPERIMENTS, "all"):
             raise GridError(f"no experiment {name!r}: choose of {', '.join(EXPERIMENTS)}, all")
+        if quick and name != "all" and not _is_quick(name):
+            known = ", ".join(one for one in EXPERIMENTS if _is_quick(one))
+            raise GridError(
+                f"{name} has no --quick version, only {known}: leave --quick out, or choose {known}"
+            )
         for one in EXPERIMENTS if name == "all" else [name]:
             if name == one or one not in OWN_DATA:
                 wanted += [f"{grid}-quick" if quick else grid for grid in EXPERIMENTS[one]]
     if "all" in names:
         wanted = [name for name in wanted if name in grid_names()]
     return [load_grid(name) for name in dict.fromkeys(wanted)]
+
+
+def _is_quick(name: str) -> bool:
+    return all(f"{grid}-quick" in grid_names() for grid in EXPERIMENTS[name])

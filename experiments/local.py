@@ -1,9 +1,11 @@
 """The runs of a sweep in processes of this machine."""
 
+import functools
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,12 @@ from sfnn_pyro.system.stop_requests import Interrupted
 
 MEMORY_OF_A_RUN = 2**30
 """Bytes; a training on MNIST takes about 0.8 GiB."""
+
+WATCH_SECONDS = 0.5
+"""Time between two looks of a worker whether its parent lives."""
+
+SAVE_SECONDS = 10.0
+"""Time that an orphaned worker has to save its run."""
 
 _leaving = threading.Event()
 """Set in a worker that was asked to stop: it begins no further run."""
@@ -56,7 +64,9 @@ def together(
     with joblib.parallel_config("loky", inner_max_num_threads=cores), _forwarding_stop_requests():
         parallel = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
         groups = grouped(runs, folder, device)
-        calls = (joblib.delayed(in_worker)(group, folder, device, cores) for group in groups)
+        calls = (
+            joblib.delayed(in_worker)(group, folder, device, cores, os.getpid()) for group in groups
+        )
         try:
             for made in parallel(calls):
                 yield from made
@@ -67,8 +77,20 @@ def together(
             ) from error
 
 
-def in_worker(group: Sequence[Run], folder: Path, device: str, cores: int) -> list[Made]:
-    """Executes runs in a worker process."""
+def in_worker(
+    group: Sequence[Run], folder: Path, device: str, cores: int, parent: int | None = None
+) -> list[Made]:
+    """Executes runs in a worker process.
+
+    Arguments:
+        group: the runs.
+        folder: folder of the results.
+        device: device to compute on.
+        cores: number of threads.
+        parent: number of the process that started this one, and without which it ends.
+    """
+    if parent is not None:
+        _follow(parent)
     torch.set_num_threads(cores)
     try:
         if not _leaving.is_set():
@@ -76,6 +98,21 @@ def in_worker(group: Sequence[Run], folder: Path, device: str, cores: int) -> li
     except Interrupted:  # saved; the signal came to the parent too
         _leaving.set()
     return [(run, True) for run in group]
+
+
+@functools.cache
+def _follow(parent: int) -> None:
+    """Ends this process when its parent was killed, which tells it nothing: it saves and leaves."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        _leaving.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SAVE_SECONDS)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.system.atomic_files import write_text
+from sfnn_pyro.system.regular_files import read_regular
+
+RESULT_LIMIT = 2**26
+"""Bytes of a result file, of which most have some hundred kilobytes."""
 
 
 def result_path(folder: Path, run: Run) -> Path:
@@ -36,9 +40,9 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     results = {}
     for path in sorted((folder / "runs").glob("*.json")):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = json.loads(read_regular(path, RESULT_LIMIT).decode("utf-8"))
             name = Run.from_dict(result["config"]).name
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
             raise ValueError(f"{path} is no result of this version ({error})") from error
         if name != path.stem:
             raise ValueError(f"{path} holds the result of {name}: give it back its name")

@@ -10,7 +10,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 from torch.nn.functional import linear
 
-from sfnn_pyro.models.signature import OUTPUT, Signature, linear_layer
+from sfnn_pyro.models.signature import OUTPUT, Signature, check_sizes, linear_layer
 
 
 class HybridSFNN(PyroModule):
@@ -67,7 +67,7 @@ class HybridSFNN(PyroModule):
         name: str = "",
     ) -> None:
         super().__init__(name)
-        self.sizes = [int(size) for size in sizes]
+        self.sizes = check_sizes(sizes)
         self.likelihood = likelihood
         self.data_size = data_size
         self.signature = Signature(self.sizes, likelihood, data_size)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import ModuleList
 from torch.nn.functional import linear
 
-from sfnn_pyro.models.signature import OUTPUT, Signature, linear_layer
+from sfnn_pyro.models.signature import OUTPUT, Signature, check_sizes, linear_layer
 
 
 class SFNN(PyroModule):
@@ -62,7 +62,7 @@ class SFNN(PyroModule):
         name: str = "",
     ) -> None:
         super().__init__(name)
-        self.sizes = [int(size) for size in sizes]
+        self.sizes = check_sizes(sizes)
         self.likelihood = likelihood
         self.data_size = data_size
         self.signature = Signature(self.sizes, likelihood, data_size)

@@ -1,7 +1,7 @@
 """What all networks of x and y have in common: sizes, likelihood, arguments, plate, output."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,12 @@ from pyro.infer.util import is_validation_enabled
 from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 
+from sfnn_pyro.system.numbers import check_whole, shown
+
 OUTPUT = {"is_output": True}
 """Says of a site that it is no hidden layer, also when nothing is observed there."""
+
+MAX_WIDTH = 2**40
 
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 
@@ -40,18 +44,13 @@ class Signature:
     data_size: int | None = None
 
     def __post_init__(self) -> None:
-        sizes = list(self.sizes)
-        if len(sizes) < 3 or sizes[0] < 0 or min(sizes[1:]) < 1:
-            raise ValueError(
-                f"sizes={sizes}: give an input width (0 or more), at least one hidden width and "
-                "an output width (1 or more)"
-            )
+        check_sizes(self.sizes)
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(
                 f"likelihood={self.likelihood!r}: choose one of {', '.join(LIKELIHOODS)}"
             )
-        if self.data_size is not None and self.data_size < 1:
-            raise ValueError(f"data_size={self.data_size}: must be at least 1")
+        if self.data_size is not None:
+            check_whole("data_size", self.data_size, 1, MAX_WIDTH)
 
     def plate(self, batch_size: int) -> Any:
         """The plate of the datapoints, with scale N/B where N is known."""
@@ -82,6 +81,7 @@ class Signature:
             y: ``(B, n_out)``, for a categorical likelihood ``(B,)`` of integers; or None.
             parameter: of the network, for its dtype and device.
         """
+        _check_tensor("x", x)
         if x.dim() != 2 or x.shape[1] != self.sizes[0] or not len(x):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, expected (B, {self.sizes[0]}) with B at least 1"
@@ -89,15 +89,44 @@ class Signature:
         _check_kind("x", x, parameter)
         if y is None:
             return
+        _check_tensor("y", y)
         expected = (
             (x.shape[0],) if self.likelihood == "categorical" else (x.shape[0], self.sizes[-1])
         )
         if tuple(y.shape) != expected:
-            raise ValueError(f"y has shape {tuple(y.shape)}, expected {expected}")
+            pairs = ""
+            if y.dim() and len(y) != len(x):
+                pairs = f": x has {len(x)} rows, give each of them one row of y"
+            raise ValueError(f"y has shape {tuple(y.shape)}, expected {expected}{pairs}")
         if self.likelihood == "categorical":
             _check_labels(y, self.sizes[-1], parameter.device)
         else:
             _check_kind("y", y, parameter)
+
+
+def check_sizes(sizes: Sequence[int]) -> list[int]:
+    """The widths of a network from input to output, as whole numbers.
+
+    Raises:
+        ValueError: they are no list of at least three whole numbers, or one is out of range.
+
+    Example:
+        >>> check_sizes((4, 3, 2))
+        [4, 3, 2]
+    """
+    advice = (
+        "give an input width (0 or more), at least one hidden width and an output width (1 or "
+        "more), such as [392, 200, 200, 392]"
+    )
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise ValueError(f"sizes={shown(sizes)}: {advice}")
+    widths = list(sizes)
+    for width in widths:
+        check_whole("sizes: the width", width, None, MAX_WIDTH)
+    widths = [int(width) for width in widths]
+    if len(widths) < 3 or widths[0] < 0 or min(widths[1:]) < 1:
+        raise ValueError(f"sizes={shown(widths)}: {advice}")
+    return widths
 
 
 def linear_layer(
@@ -112,6 +141,18 @@ def linear_layer(
         torch.nn.init.zeros_(layer.bias)
     to_pyro_module_(layer)
     return layer
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    """Refuses what is no tensor, and says how it becomes one."""
+    if torch.is_tensor(value):
+        return
+    kind = type(value)
+    if kind.__module__ == "numpy":
+        raise ValueError(
+            f"{name} is a NumPy {kind.__name__}: convert it with torch.from_numpy({name})"
+        )
+    raise ValueError(f"{name} is a {kind.__name__}: convert it with torch.as_tensor({name})")
 
 
 def _check_kind(name: str, value: Tensor, own: Tensor) -> None:

@@ -4,9 +4,9 @@ r"""A bench for gradient estimators: bias, variance, signal, time and memory sid
 three minutes.
 """
 
+import argparse
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -408,4 +408,9 @@ counts what the eleven gradients have in common by chance, 1/sqrt(11) = 0.3, as 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        prog="python -m sfnn_pyro.bench",
+        description="Measure bias, variance and cost of every estimator. Takes some minutes.",
+    )
+    parser.add_argument("folder", help="folder to which the page and the picture are written")
+    main(parser.parse_args().folder)

@@ -1,6 +1,7 @@
 """The command line as a person meets it: through ``main`` in this process, or as a process."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,11 +21,21 @@ TINY = (
 """A training of eight steps."""
 
 
+PROGRESS = re.compile(r"^(?:train|evaluate): +\d+ %.*\n", re.MULTILINE)
+
+
 @dataclass(frozen=True)
 class Result:
+    """What a command left: standard error is split into lines of progress and the rest."""
+
     code: int
     out: str
     err: str
+    progress: str = ""
+
+    @staticmethod
+    def of(code, out, err) -> "Result":
+        return Result(code, out, PROGRESS.sub("", err), "".join(PROGRESS.findall(err)))
 
 
 def sfnn(capsys, *arguments) -> Result:
@@ -36,7 +47,7 @@ def sfnn(capsys, *arguments) -> Result:
     ):
         cli.main()
     out, err = capsys.readouterr()
-    return Result(caught.value.code, out, err)
+    return Result.of(caught.value.code, out, err)
 
 
 def assert_refused(result: Result, *parts: str) -> None:
@@ -62,4 +73,4 @@ def start(*arguments, **options) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen, timeout: float = 120) -> Result:
     out, err = process.communicate(timeout=timeout)
-    return Result(process.returncode, out, err)
+    return Result.of(process.returncode, out, err)

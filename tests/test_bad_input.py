@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -46,8 +47,8 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--hidden=-5"], "hidden=[-5]"),
     (["train", "--out={out}", "--hidden=9000000000"], "do not fit this machine's memory"),
     (["train", "--out={out}", "--hidden=" + "9" * 5000], "give widths like"),
-    (["train", "--out={out}", "--epochs=0"], "epochs=0", "at least 1"),
-    (["train", "--out={out}", "--batch-size=0"], "batch_size=0", "at least 1"),
+    (["train", "--out={out}", "--epochs=0"], "epochs=0: must lie between 1 and"),
+    (["train", "--out={out}", "--batch-size=0"], "batch_size=0: must lie between 1 and"),
     (["train", "--out={out}", "--learning-rate=0"], "learning_rate=0.0: must be positive"),
     (["train", "--out={out}", "--learning-rate=nan"], "learning_rate=nan: must be positive"),
     (["train", "--out={out}", "--learning-rate=inf"], "learning_rate=inf: must be positive"),
@@ -60,17 +61,53 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--timeout-minutes=0"], "timeout_minutes=0.0: must be above 0"),
     (["train", "--out={out}", "--timeout-minutes=inf"], "timeout_minutes=inf: must be above 0"),
     (["train", "--out={out}", "--colour=red"], "--colour"),
+    (["train", "--out="], "--out", "'' is an empty path"),
+    (["train", "--resume="], "--resume", "'' is an empty path"),
+    (["train", "--out={pipe}"], "cannot be used (File exists)"),
+    (["train", "--out={out}", "--device=meta"], "device='meta': give cpu or cuda"),
+    (["train", "--out={out}", "--device=cpu:7"], "device='cpu:7': give cpu or cuda"),
+    (["train", "--out={out}", "--learning-rate=1e39"], "learning_rate=1e+39: must be positive"),
+    (
+        ["train", "--out={out}", "--batch-size=1" + "0" * 23],
+        "batch_size=1000",
+        "must lie between 1 and",
+    ),
+    (["train", "--out={out}", "--particles=900000000"], "GiB of memory", "fewer --particles"),
+    (["train", "--out={out}", "--estimator=vimco", "--particles=1"], "needs at least 2"),
+    (["train", "--out={out}", "--proposal=posterior"], "proposal='posterior': choose one of prior"),
+    (["train", "--out={out}", "--estimator=rws", "--proposal=prior"], "choose recognition or mix"),
+    (["train", "--out={out}", "--estimator=g3", "--proposal=mixture"], "the estimator g3 does not"),
+    (["train", "--out={out}", "--quiet", "--json", "--epochs=0"], "epochs=0"),
+    (["evaluate", ""], "'' is an empty path"),
+    (["evaluate", "{pipe}"], "holds no model.pt"),
+    (["evaluate", "/dev/null"], "holds no model.pt"),
+    (["evaluate", "{run}", "--quiet", "--json", "--out="], "--out", "'' is an empty path"),
+    (["evaluate", "{run}", "--particles=1" + "0" * 30], "num_particles=1000", "must lie between"),
+    (["complete", "{run}", "--json", "--out="], "--out", "'' is an empty path"),
+    (["complete", "{run}", "--out={pipe}"], "is a pipe: give another path"),
+    (["complete", "{run}", "--out=/dev/null"], "is a device: give another path"),
+    (["complete", "{run}", "--out={link}"], "is a link", "shall not be replaced"),
+    (["complete", "{run}", "--out={run}"], "is a folder: give another path"),
+    (["complete", "{run}", "--samples=1" + "0" * 22], "samples=1000", "must lie between 1 and 900"),
+    (["complete", "{run}", "--seed=1" + "0" * 22], "seed=1000", "must lie between 0"),
+    (["demo", "--quiet", "--json", "--out="], "--out", "'' is an empty path"),
+    (["reproduce", "theorem1", "--out="], "--out", "'' is an empty path"),
+    (["reproduce", "theorem1", "--out={out}", "--device=meta"], "device='meta': give cpu"),
+    (["reproduce", "theorem1", "--out={out}", "--quick"], "no --quick version, only table1"),
+    (["reproduce", "report", "--out={out}"], "holds no results"),
+    (["reproduce", "theorem1", "--out={out}", "--workers=1" + "0" * 20], "workers=1000", "10000"),
+    (["reproduce", "theorem1", "--out={out}", "--cores=0"], "cores=0: must lie between 1"),
     (["trian"], "No such command 'trian'"),
-    (["evaluate"], "Missing argument 'run'"),
+    (["evaluate"], "Missing argument 'RUN'"),
     (["evaluate", "{out}"], "holds no model.pt: give the folder"),
     (["evaluate", "{begun}"], "complete it with 'sfnn train --resume"),
     (["evaluate", "{file}"], "is no file of sfnn_pyro"),
-    (["evaluate", "{run}", "--particles=0"], "num_particles=0: must be at least 1"),
+    (["evaluate", "{run}", "--particles=0"], "num_particles=0: must lie between 1"),
     (["evaluate", "{run}", "--split=all"], "split='all': choose train, validation or test"),
     (["complete", "{out}"], "holds no model.pt"),
     (["complete", "{run}", "--rows=0"], "rows=0: must lie between 1 and 300"),
     (["complete", "{run}", "--rows=301"], "rows=301: must lie between 1 and 300"),
-    (["complete", "{run}", "--samples=0"], "num_samples=0: must be at least 1"),
+    (["complete", "{run}", "--samples=0"], "samples=0: must lie between 1"),
     (["complete", "{run}", "--out={out}/a.xyz"], "pictures can be", "not xyz"),
     (["complete", "{run}", "--out={file}/a.png"], "a.png cannot be written (File exists)"),
     (["demo", "--epochs=0", "--out={out}"], "epochs=0"),
@@ -86,7 +123,9 @@ def command_line(tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "empty"))
     monkeypatch.setattr("sfnn_pyro.data.cache.pooch.os_cache", lambda project: tmp_path / "empty")
-    return {name: tmp_path / name for name in ("out", "run", "begun", "file", "stray")}
+    return {
+        name: tmp_path / name for name in ("out", "run", "begun", "file", "stray", "pipe", "link")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +149,8 @@ def test_a_bad_command_line_is_one_line_and_leaves_nothing(capsys, command_line,
     arguments, *parts = row
     folders = {**command_line, "run": trained}
     folders["file"].write_text("something")
+    folders["link"].symlink_to(folders["file"])
+    os.mkfifo(folders["pipe"])
     for name, file in (("begun", "config.json"), ("stray", "model.pt")):
         folders[name].mkdir()
         (folders[name] / file).write_text("{}")
@@ -122,7 +163,8 @@ def test_a_bad_command_line_is_one_line_and_leaves_nothing(capsys, command_line,
     assert_refused(result, *parts)
     assert "Traceback" not in result.out
     assert not folders["out"].exists()
-    assert folders["file"].read_text() == "something"
+    assert folders["file"].read_text() == "something" and folders["link"].is_symlink()
+    assert folders["pipe"].is_fifo()
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
 
 

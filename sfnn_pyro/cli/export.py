@@ -5,14 +5,12 @@ from typing import Annotated
 
 import typer
 
-from sfnn_pyro.cli.display import RunFolder, progress_bar
+from sfnn_pyro.cli.display import RunFolder, path_option, shown_progress
 from sfnn_pyro.web.run_exporter import export_run
 
 Deterministic = Annotated[
     Path | None,
-    typer.Option(
-        help="Run of a deterministic network on the same data, whose answer is shown beside."
-    ),
+    path_option("Run of a deterministic network on the same data, whose answer is shown beside."),
 ]
 RecognitionEpochs = Annotated[
     int,
@@ -28,7 +26,7 @@ def export(
     run: RunFolder,
     out: Annotated[
         Path,
-        typer.Option(help="Folder of the page; it must be new, empty or an earlier export."),
+        path_option("Folder of the page; it must be new, empty or an earlier export."),
     ],
     deterministic: Deterministic = None,
     recognition_epochs: RecognitionEpochs = 0,
@@ -54,15 +52,14 @@ def export_with_progress(
     run: Path, out: Path, deterministic: Path | None, epochs: int, rows: tuple[int, ...] = ()
 ) -> Path:
     """Exports a run; a progress bar follows the training of a recognition network."""
-    with progress_bar("", disable=not epochs) as progress:
-        task = progress.add_task("recognition network", total=1.0)
+    with shown_progress("recognition network", quiet=not epochs) as on_progress:
         return export_run(
             run,
             out,
             deterministic=deterministic,
             recognition_epochs=epochs,
             rows=rows,
-            on_step=lambda done: progress.update(task, completed=done),
+            on_step=lambda done: on_progress(done, ""),
         )
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -19,11 +20,17 @@ from sfnn_pyro.cli.show import show
 from sfnn_pyro.cli.train import train
 from sfnn_pyro.distributed import launched
 from sfnn_pyro.system.allocator import keep_pages
-from sfnn_pyro.system.stop_requests import Interrupted
+from sfnn_pyro.system.stop_requests import INTERRUPTED, Interrupted
+from sfnn_pyro.system.streams import flush_output
 from sfnn_pyro.training import TrainingError
 
-INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended, as shells have it."""
+LESS_MEMORY = {
+    "train": "fewer --particles, a smaller --batch-size or --hidden",
+    "evaluate": "a model with smaller layers",
+    "complete": "fewer --samples or --rows",
+    "reproduce": "fewer --workers",
+}
+"""What to give a command for which the memory did not suffice."""
 
 app = typer.Typer(
     help="Stochastic feedforward neural networks in Pyro.",
@@ -54,29 +61,40 @@ def _options(
     """Stochastic feedforward neural networks in Pyro."""
 
 
-def main() -> None:
-    """Runs the command line; an error is one line on standard error and a nonzero exit code."""
+def run() -> NoReturn:
+    """Runs the command line and ends the process, with one line on standard error if it fails."""
+    try:
+        _leave(_run())
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+
+
+def _run() -> int:
+    """Runs the command line; its exit code."""
     keep_pages()
     try:
         code = app(standalone_mode=False)
+        flush_output()
     except Interrupted as error:
         _fail(str(error), 128 + error.number)
     except (ValueError, TrainingError, OSError) as error:
         _fail(_one_line(error))
     except Exception as error:
         if _is_out_of_memory(error):
-            _fail("out of memory: give fewer --particles, a smaller --batch-size or --hidden")
+            _fail(f"out of memory: give {_less_memory()}")
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():
-            _fail(f"{message} (see 'sfnn --help')")
+            _fail(f"{_in_one_line(message)} (see 'sfnn --help')")
         code = 2  # the help was shown instead
     if code == INTERRUPTED:
         _fail("interrupted", code)
-    _leave(code or 0)
+    return code or 0
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process is about to end
     process = f"rank {os.environ['RANK']}: " if launched() else ""
     print(f"sfnn: {process}{message}", file=sys.stderr)
     _leave(code)
@@ -91,6 +109,15 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _in_one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def _less_memory() -> str:
+    given = next((word for word in sys.argv[1:] if word in LESS_MEMORY), "")
+    return LESS_MEMORY.get(given, "this command a machine with more memory")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

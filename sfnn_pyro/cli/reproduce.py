@@ -1,11 +1,16 @@
 """``sfnn reproduce``: the paper's tables and figures, run and reported."""
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from sfnn_pyro.cli.display import Quiet, path_option
 from sfnn_pyro.experiments.catalogue import EXPERIMENTS, choose
 from sfnn_pyro.experiments.grid import plan
 from sfnn_pyro.experiments.local import max_parallel_runs
@@ -14,6 +19,13 @@ from sfnn_pyro.experiments.report import has_results, write_report
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.experiments.sweep import sweep
 from sfnn_pyro.system.allocator import keep_pages
+from sfnn_pyro.system.devices import check_device
+from sfnn_pyro.system.numbers import check_whole
+from sfnn_pyro.system.shell_words import command
+from sfnn_pyro.system.stop_requests import Interrupted
+
+MAX_PARALLEL = 10_000
+"""Of runs at a time, and of the threads of each."""
 
 ENGINES = ("local", "ray")
 _NAMES = ", ".join(EXPERIMENTS)
@@ -33,7 +45,7 @@ def reproduce(
         ),
     ] = False,
     out: Annotated[
-        Path, typer.Option(help="Folder of the results. A sweep that it holds is resumed.")
+        Path, path_option("Folder of the results. A sweep that it holds is resumed.")
     ] = Path("reproduction"),
     workers: Annotated[
         int | None,
@@ -64,14 +76,20 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs that would be made next, and exit.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run the paper's experiments and write a report beside the paper's numbers.
 
     The result of every run is a small file in OUT/runs. After any interruption the same command
     resumes the sweep; the results of several machines, copied together, are one sweep.
     """
-    console = Console()
     report_only = what == ["report"]
+    if report_only and not out.is_dir():
+        raise ValueError(f"{out} holds no results: give the --out of an earlier sweep")
+    check_device(device)
+    for name, count in (("workers", workers), ("cores", cores)):
+        if count is not None:
+            check_whole(name, count, 1, MAX_PARALLEL)
     grids = choose(["all"] if report_only else what, quick)
     if dry_run:
         for run in plan(grids, read_results(out)):
@@ -82,21 +100,36 @@ def reproduce(
         cluster = _cluster(engine, address, workers, cores, gpus, device)
         if workers is None:  # on a GPU many runs are replicas of one process
             workers = max_parallel_runs(cores or 1) if device == "cpu" else 1
-        sweep(
-            grids,
-            out,
-            workers=workers,
-            cores=cores,
-            device=device,
-            cluster=cluster,
-            console=console,
-        )
+        with _resumable():
+            sweep(
+                grids,
+                out,
+                workers=workers,
+                cores=cores,
+                device=device,
+                cluster=cluster,
+                console=Console(stderr=True, markup=False, highlight=False, quiet=quiet),
+            )
     results = read_results(out)
     begun = [grid for grid in choose(["all"], quick) if has_results(grid, results)]
     grids = list({grid.name: grid for grid in [*grids, *begun]}.values())
     page = write_report(grids, out, quick=quick)
     print(page.with_suffix(".md").read_text(encoding="utf-8"))
     print(f"Wrote {page}")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Says of an interrupted sweep which command resumes it: this one."""
+    again = command("sfnn", *sys.argv[1:])
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(error.number, f"{error}; resume the sweep with {again}") from None
+    except KeyboardInterrupt:
+        raise Interrupted(
+            signal.SIGINT, f"stopped by SIGINT; resume the sweep with {again}"
+        ) from None
 
 
 def _cluster(

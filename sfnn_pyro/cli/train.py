@@ -1,11 +1,19 @@
 """``sfnn train``."""
 
+import math
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sfnn_pyro.cli.display import progress_bar
+from sfnn_pyro.cli.display import (
+    Json,
+    Quiet,
+    path_option,
+    print_json,
+    shown_progress,
+)
 from sfnn_pyro.data import DATASET_NAMES, Dataset
 from sfnn_pyro.distributed import (
     SPLITS,
@@ -17,21 +25,42 @@ from sfnn_pyro.distributed import (
 )
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.runs import NETWORKS, RunConfig, RunError, read_config, train_run
-from sfnn_pyro.training import Schedule, Trainer
+from sfnn_pyro.runs import (
+    NETWORKS,
+    PROPOSALS,
+    RunConfig,
+    RunError,
+    read_config,
+    train_run,
+)
+from sfnn_pyro.runs.configuration import proposal_for
+from sfnn_pyro.runs.folder import read_history
+from sfnn_pyro.system.shell_words import command
+from sfnn_pyro.training import Schedule, Trainer, TrainingError
 
-_ALLOWED_WITH_RESUME = {"resume", "checkpoint_minutes", "device", "split", "timeout_minutes"}
+DIVERGED = 3.0
+"""How many times the log-likelihood of uniform guesses is no training's result."""
+
+_ALLOWED_WITH_RESUME = {
+    "resume",
+    "checkpoint_minutes",
+    "device",
+    "split",
+    "timeout_minutes",
+    "quiet",
+    "as_json",
+}
 
 
 def train(
     context: typer.Context,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to which the run is written. It must not hold another run."),
+        path_option("Folder to which the run is written. It must not hold another run."),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Folder of a run to resume, with the configuration stored in it."),
+        path_option("Folder of a run to resume, with the configuration stored in it."),
     ] = None,
     data: Annotated[
         str, typer.Option(help=f"Data set to train on, one of {', '.join(DATASET_NAMES)}.")
@@ -45,6 +74,13 @@ def train(
     estimator: Annotated[
         str, typer.Option(help=f"Gradient estimator, one of {', '.join(ESTIMATORS)}.")
     ] = RunConfig.estimator,
+    proposal: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Where particles are drawn from, one of {', '.join(PROPOSALS)}. If not given, "
+            "the prior, or a recognition network for an estimator that cannot take the prior."
+        ),
+    ] = None,
     particles: Annotated[
         int, typer.Option(help="Number of particles M that the estimator draws per datapoint.")
     ] = RunConfig.particles,
@@ -80,6 +116,8 @@ def train(
             help="Minutes without an answer from another process after which it counts as lost."
         ),
     ] = TIMEOUT_MINUTES,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train a network and write a run folder.
 
@@ -105,6 +143,7 @@ def train(
             hidden=_widths(hidden),
             estimator=estimator,
             particles=particles,
+            proposal=proposal or proposal_for(estimator),
             schedule=Schedule(
                 epochs=epochs,
                 learning_rate=learning_rate,
@@ -113,10 +152,27 @@ def train(
                 seed=seed,
             ),
         )
+    resumed = _resume_command(context, folder)
     with joined(timeout_minutes) as group:
-        train_with_progress(config, folder, checkpoint_minutes, own_device(device), group, split)
+        trained = train_with_progress(
+            config,
+            folder,
+            checkpoint_minutes,
+            own_device(device),
+            group,
+            split,
+            quiet=quiet,
+            resume_command=resumed,
+        )
     if group.is_first:
-        print(f"Complete: {folder}. Next: sfnn evaluate {folder}; sfnn complete {folder}")
+        last = check_not_diverged(folder, trained[1])
+        if as_json:
+            print_json({"run": str(folder), "complete": True, **last})
+        else:
+            print(
+                f"Complete: {folder}. Next: {shlex.join(['sfnn', 'evaluate', str(folder)])}; "
+                f"{shlex.join(['sfnn', 'complete', str(folder)])}"
+            )
 
 
 def train_with_progress(
@@ -126,17 +182,23 @@ def train_with_progress(
     device: str = "cpu",
     group: ProcessGroup | None = None,
     split: str = "data",
+    *,
+    quiet: bool = False,
+    resume_command: str | None = None,
 ) -> tuple[SFNN, Dataset]:
     """Trains in a run folder, as ``train_run`` does, and shows the progress."""
     group = group or ProcessGroup()
-    with progress_bar("{task.fields[note]}", disable=not group.is_first) as progress:
-        task = progress.add_task("train", total=1.0, note="")
+    with shown_progress("train", quiet=quiet or not group.is_first) as on_progress:
 
         def on_step(trainer: Trainer, mean: float) -> None:
-            note = f"{mean:8.2f} nats, rate {trainer.learning_rate:.3g}"
-            progress.update(task, completed=trainer.progress, note=note)
+            epoch = min(1 + (trainer.steps - 1) // trainer.steps_per_epoch, config.schedule.epochs)
+            on_progress(
+                trainer.progress,
+                f"epoch {epoch} of {config.schedule.epochs}, {mean:8.2f} nats, "
+                f"rate {trainer.learning_rate:.3g}",
+            )
 
-        result = train_run(
+        return train_run(
             config,
             folder,
             checkpoint_minutes=checkpoint_minutes,
@@ -144,18 +206,63 @@ def train_with_progress(
             device=device,
             group=group,
             split=split,
+            resume_command=resume_command,
         )
-        progress.update(task, completed=1.0)
-    return result
+
+
+def check_not_diverged(folder: Path, data: Dataset) -> dict[str, float]:
+    """The last line of a run's history, unless the network became worse than no network.
+
+    Raises:
+        TrainingError: the validation log-likelihood is not finite, or far below that of uniform
+            guesses.
+    """
+    history = read_history(folder / "history.csv")
+    if not history:
+        return {}
+    last = {name: float(value) for name, value in history[-1].items()}
+    nats = last.get("validation_log_likelihood", math.nan)
+    guess = {
+        "bernoulli": -math.log(2) * data.y_size,
+        "categorical": -math.log(data.y_size),
+    }.get(data.likelihood, -math.inf)
+    if math.isnan(nats) and not len(data.validation):
+        return last
+    if not nats >= DIVERGED * guess or math.isinf(nats):
+        raise TrainingError(
+            f"{folder}: the training diverged: the validation log-likelihood is {nats:.4g} nats, "
+            f"that of uniform guesses {guess:.4g}; train again with a smaller --learning-rate "
+            "and another --out"
+        )
+    return last
+
+
+def _resume_command(context: typer.Context, folder: Path) -> str:
+    """What resumes this run, with the options that are not stored in it."""
+    if launched():
+        return "the same torchrun command"
+    words = ["sfnn", "train", "--resume", str(folder)]
+    for name in ("checkpoint_minutes", "device", "quiet"):
+        if _is_given(context, name):
+            value = context.params[name]
+            words += [_option(name), *([] if value is True else [str(value)])]
+    return command(*words)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _option(name: str) -> str:
+    return "--json" if name == "as_json" else "--" + name.replace("_", "-")
 
 
 def _refuse_others(context: typer.Context, allowed: set[str]) -> None:
     """Refuses options that would have no effect together with ``--resume``."""
     for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in allowed and source is not None and source.name == "COMMANDLINE":
-            option = "--" + name.replace("_", "-")
-            raise ValueError(f"{option} has no effect with --resume: leave it out")
+        if name not in allowed and _is_given(context, name):
+            raise ValueError(f"{_option(name)} has no effect with --resume: leave it out")
 
 
 def _refuse_occupied(folder: Path) -> None:
@@ -163,8 +270,8 @@ def _refuse_occupied(folder: Path) -> None:
         raise RunError(f"{folder} holds a trained model already: give another --out")
     if (folder / "config.json").exists():
         raise RunError(
-            f"{folder} holds a run that is not complete: go on with 'sfnn train --resume "
-            f"{folder}', or give another --out"
+            f"{folder} holds a run that is not complete: go on with "
+            f"{command('sfnn', 'train', '--resume', folder)}, or give another --out"
         )
 
 

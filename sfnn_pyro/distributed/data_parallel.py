@@ -15,6 +15,13 @@ from sfnn_pyro.data import Split
 from sfnn_pyro.distributed.particle_parallel import ParticleParallel
 from sfnn_pyro.distributed.process_group import ProcessGroup
 from sfnn_pyro.training import Trainer
+from sfnn_pyro.training.stored_state import (
+    StateError,
+    check_keys,
+    checked_tree,
+    stored_number,
+    stored_random_state,
+)
 
 SPLITS = ("data", "particles")
 
@@ -108,6 +115,22 @@ class DistributedTrainer(Trainer):
         else:
             self._key = (self.steps,)
             self.seed_random_state()
+
+    def checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        loaded = super().checked_state(state)
+        streams = state.get("ranks", {"moments": [], "key": []})
+        check_keys("ranks", streams, ("key", "moments"))
+        if not isinstance(streams["key"], list) or not isinstance(streams["moments"], list):
+            raise StateError("ranks: expected a list of numbers and a list of random states")
+        for number in streams["key"]:
+            stored_number("ranks['key']", number, int, 0, 2**63)
+        for number, moment in enumerate(streams["moments"]):
+            name = f"ranks['moments'][{number}]"
+            if not isinstance(moment, dict) or not isinstance(moment["estimator"], dict):
+                raise StateError(f"{name} is no table")
+            stored_random_state(f"{name}['random']", moment["random"], torch.get_rng_state())
+            checked_tree(f"{name}['estimator']", moment["estimator"])
+        return loaded
 
     def compute_gradients(self, rows: Tensor) -> float:
         own, scale = rows, 1 / len(rows)

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sfnn_pyro.system.devices import check_device
 from sfnn_pyro.training import TrainingError
 
 # DistributedDataParallel keeps gloo's threads alive until the process ends. A thread that still
@@ -156,13 +157,8 @@ def own_device(device: str) -> str:
         >>> own_device("cpu")
         'cpu'
     """
-    try:
-        kind = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device={device!r}: give cpu or cuda") from None
-    if kind.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError(f"device={device!r}: PyTorch sees no GPU here; give cpu")
+    check_device(device)
+    if torch.device(device).type == "cuda":
         if launched():
             device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)

@@ -17,11 +17,14 @@ from sfnn_pyro.particles.programs import BadValue
 from sfnn_pyro.particles.proposals import PriorOf, components_of, proposal_kind
 from sfnn_pyro.particles.terms import SiteTerm
 from sfnn_pyro.reparam import is_bernoulli
+from sfnn_pyro.system import numbers
 
 SiteKind = Literal["Bernoulli", "OneHotCategorical", "reparameterisable", "other"]
 
 SITE_KINDS: tuple[SiteKind, ...] = ("Bernoulli", "OneHotCategorical", "reparameterisable", "other")
 """What a latent site may be to an estimator; "other" has a log-probability and no more."""
+
+MAX_PARTICLES = 10**9
 
 _IN_WORDS = {"prior": "PriorProposal(model)", "guide": "a guide", "mixture": "a MixtureProposal"}
 
@@ -43,7 +46,7 @@ def site_kind(fn: Any) -> SiteKind:
 
 def check_count(estimator: Any, num_particles: int) -> None:
     """Refuses a number of particles for which the estimator is not defined."""
-    check_whole("num_particles", num_particles)
+    numbers.check_whole("num_particles", num_particles, None, MAX_PARTICLES)
     if num_particles < estimator.min_particles:
         raise ValueError(
             f"num_particles={num_particles}: {type(estimator).__name__} needs at least "

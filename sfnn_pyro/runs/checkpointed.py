@@ -76,6 +76,9 @@ class CheckpointedTraining(Callback, ABC):
     def restore(self, saved: dict[str, Any]) -> None:
         """Takes back what ``contents`` returned, before the trainer's state is loaded."""
 
+    def check_complete(self, state: dict[str, Any]) -> None:
+        """Refuses a trainer's state that lacks what steps of this training leave."""
+
     @abstractmethod
     def finish(self) -> None:
         """Writes the result of the training."""
@@ -130,7 +133,13 @@ class CheckpointedTraining(Callback, ABC):
     def _restore(self, saved: dict[str, Any]) -> None:
         try:
             self.restore(saved)
+            self.check_complete(self.trainer.checked_state(saved["trainer"]))
             self.trainer.load_state_dict(saved["trainer"])
-        except (RuntimeError, LookupError, TypeError, AttributeError) as error:
+        except RunError:
+            raise
+        except (RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
             first = str(error).partition("\n")[0]
-            raise RunError(f"{self.checkpoint} does not hold a whole training ({first})") from error
+            raise RunError(
+                f"{self.checkpoint} does not hold a whole training ({first}): "
+                "remove it to train from the beginning, or use another copy"
+            ) from error

@@ -9,21 +9,32 @@ folder executes code when it is read.
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import filelock
+import torch
 
-from sfnn_pyro.data import Dataset
+from sfnn_pyro.data import DataError, Dataset
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs.configuration import RunConfig, RunError
-from sfnn_pyro.system.atomic_files import WriteError, write_text
+from sfnn_pyro.system.atomic_files import WriteError, check_target, made_folder, write_text
+from sfnn_pyro.system.numbers import shown
+from sfnn_pyro.system.regular_files import read_regular
 from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
+from sfnn_pyro.system.shell_words import command
 from sfnn_pyro.training import Epoch
+from sfnn_pyro.training.stored_state import stored_tensors
 
 MODEL_KIND = "model 1"
+
+HISTORY_LIMIT = 2**30
+"""Bytes of a history, of some ten million epochs."""
+
+CONFIG_LIMIT = 2**20
+"""Bytes of a configuration file."""
 
 
 class RunInUseError(RunError):
@@ -43,23 +54,44 @@ def locked(folder: Path) -> Iterator[None]:
         >>> with locked(Path(tempfile.mkdtemp())):
         ...     pass
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise RunInUseError(
-            f"{folder} is in use by another process: wait until it ends, or give another folder"
-        ) from error
-    except OSError as error:
-        raise WriteError(
-            f"{folder} cannot be used ({error.strerror or error}): give a folder that can be "
-            "written"
-        ) from error
-    try:
+    path = folder / ".lock"
+    with _made(folder):
+        names = {one.name for one in folder.iterdir()}
+        check_target(path)
+        lock = filelock.FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise RunInUseError(
+                f"{folder} is in use by another process: wait until it ends, or give another folder"
+            ) from error
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        try:
+            yield
+        except BaseException:
+            if {one.name for one in folder.iterdir()} - names == {path.name}:
+                path.unlink()  # a false start leaves nothing
+            raise
+        finally:
+            lock.release()
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Makes a run folder, and removes it if the block leaves nothing in it and fails."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(made_folder(folder))
+        except OSError as error:
+            raise _unusable(folder, error) from error
         yield
-    finally:
-        lock.release()
+
+
+def _unusable(folder: Path, error: OSError) -> WriteError:
+    return WriteError(
+        f"{folder} cannot be used ({error.strerror or error}): give a folder that can be written"
+    )
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -70,7 +102,7 @@ def read_config(folder: Path) -> RunConfig:
     """
     path = folder / "config.json"
     try:
-        return RunConfig.from_json(path.read_text(encoding="utf-8"))
+        return RunConfig.from_json(read_regular(path, CONFIG_LIMIT).decode("utf-8"))
     except OSError as error:
         raise RunError(
             f"{path} cannot be read ({error.strerror or error}): give the folder that "
@@ -80,13 +112,25 @@ def read_config(folder: Path) -> RunConfig:
         raise RunError(f"{path}: {error}") from error
 
 
-def save_model(model: SFNN, config: RunConfig, data: Dataset, path: Path) -> None:
-    """Writes parameters, configuration and the data's provenance to one file, whole or not."""
-    contents = {
+def save_model(
+    model: SFNN, config: RunConfig, data: Dataset, path: Path, guide: Any = None
+) -> None:
+    """Writes parameters, configuration and the data's provenance to one file, whole or not.
+
+    Arguments:
+        model: the network.
+        config: its configuration.
+        data: what it was trained on.
+        path: of the file.
+        guide: the learned proposal, if the configuration has one.
+    """
+    contents: dict[str, Any] = {
         "config": config.to_json(),
         "provenance": dict(data.provenance),
         "state": model.state_dict(),
     }
+    if config.proposal != "prior":
+        contents["guide"] = guide.state_dict()
     write_sealed(path, MODEL_KIND, contents)
 
 
@@ -109,8 +153,12 @@ def load_model(run: Path) -> tuple[SFNN, RunConfig, Dataset]:
         data = config.load_data()
         check_provenance(contents["provenance"], data, path)
         model = config.make_model(data)
-        model.load_state_dict(contents["state"])
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        # Models are written in float32; PyTorch's default dtype here may be another.
+        like = {name: value.to(torch.float32) for name, value in model.state_dict().items()}
+        model.load_state_dict(stored_tensors("state", contents["state"], like))
+    except (RunError, DataError):
+        raise
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise RunError(f"{path} does not hold a whole model ({first}): train again") from error
     return model, config, data
@@ -119,10 +167,12 @@ def load_model(run: Path) -> tuple[SFNN, RunConfig, Dataset]:
 def check_provenance(stored: Mapping[str, Any], data: Dataset, path: Path) -> None:
     """Refuses a file that was written with other data than those at hand."""
     for name in stored.keys() & data.provenance.keys():
-        if stored[name] != data.provenance[name]:
+        was, now = stored[name], data.provenance[name]
+        if type(was) is not type(now) or was != now:
+            before = "a tensor" if torch.is_tensor(was) else shown(was)
             raise RunError(
-                f"{path} was trained on other {data.name} data: {name} was {stored[name]!r} and "
-                f"is {data.provenance[name]!r}; give it the same data, or train again"
+                f"{path} was trained on other {data.name} data: {name} was {before} and "
+                f"is {shown(now)}; give it the same data, or train again"
             )
 
 
@@ -135,7 +185,28 @@ def write_history(history: Sequence[Epoch], path: Path) -> None:
     write_text(path, text.getvalue())
 
 
+def read_history(path: Path) -> list[dict[str, str]]:
+    """The lines of a history by the names of their columns; none if there is no such file."""
+    if not path.exists():
+        return []
+    try:
+        text = read_regular(path, HISTORY_LIMIT).decode("utf-8")
+        rows = list(csv.DictReader(io.StringIO(text)))
+        if any(set(row) != {f.name for f in fields(Epoch)} or None in row.values() for row in rows):
+            raise ValueError("its columns are others")
+        for row in rows:
+            for value in row.values():
+                float(value)
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(
+            f"{path} is no history of a training ({reason}): use another copy"
+        ) from error
+    return rows
+
+
 def _why_no_model(run: Path) -> str:
     if (run / "config.json").is_file():
-        return f"{run} holds no model.pt yet: complete it with 'sfnn train --resume {run}'"
+        resumed = command("sfnn", "train", "--resume", run)
+        return f"{run} holds no model.pt yet: complete it with {resumed}"
     return f"{run} holds no model.pt: give the folder that 'sfnn train' wrote"

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.distributed import DistributedTrainer, ProcessGroup, check_agreement
 from sfnn_pyro.models import SFNN
@@ -22,8 +24,11 @@ from sfnn_pyro.runs.folder import (
     write_history,
 )
 from sfnn_pyro.system.atomic_files import remove_leftovers, write_text
+from sfnn_pyro.system.devices import check_device
+from sfnn_pyro.system.shell_words import command
 from sfnn_pyro.system.stop_requests import StopRequest, interruptible
 from sfnn_pyro.training import Epoch, NonFiniteError, Trainer
+from sfnn_pyro.training.stored_state import StateError, stored_tensors
 
 WRITTEN = (
     "config.json",
@@ -47,6 +52,7 @@ def train_run(
     device: str = "cpu",
     group: ProcessGroup | None = None,
     split: str = "data",
+    resume_command: str | None = None,
 ) -> tuple[SFNN, Dataset]:
     """Trains in a run folder, from its checkpoint if it holds one, until its ``model.pt`` exists.
 
@@ -64,6 +70,8 @@ def train_run(
             writes, and only it must see the folder.
         split: what the processes divide, ``"data"`` or ``"particles"``: see
             ``DistributedTrainer``.
+        resume_command: what an interrupted training says that resumes it, in quotation marks;
+            ``sfnn train --resume`` unless given.
 
     Returns:
         The trained model and its data.
@@ -88,7 +96,8 @@ def train_run(
     if not checkpoint_minutes >= 0:
         raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
     group = group or ProcessGroup()
-    data = config.load_data().to(device)
+    config.make_estimator()  # refuses what it cannot be before anything is made
+    data = config.load_data().to(check_device(device))
     check_agreement(group, {**_facts(config, data), "split": split})
     model = config.make_model(data).to(device)
     with interruptible() as request, locked(folder) if group.is_first else nullcontext():
@@ -102,6 +111,7 @@ def train_run(
             run = _TrainingRun(
                 config, folder, data, model, request, interval, group, split, on_step
             )
+            run.resume_command = resume_command or command("sfnn", "train", "--resume", folder)
             run.run()
     return model, data
 
@@ -110,6 +120,7 @@ class _TrainingRun(CheckpointedTraining):
     """A training in a run folder."""
 
     kind = "checkpoint 1"
+    resume_command: str
 
     def __init__(
         self,
@@ -148,6 +159,31 @@ class _TrainingRun(CheckpointedTraining):
             )
         check_provenance(saved["provenance"], self.data, self.checkpoint)
 
+    def _check_finite(self) -> None:
+        """Refuses a network that the last steps, which no loss followed, made infinite."""
+        if all(p.isfinite().all() for p in self.trainer.trained):
+            return
+        what = "a parameter is not finite after the last step"
+        raise NonFiniteError(
+            f"{self.folder}: {what}: the training diverged; try a smaller learning rate",
+            {"step": self.trainer.steps, "what": what},
+        )
+
+    def check_complete(self, state: dict[str, Any]) -> None:
+        if not (state["steps"] or state["history"]):
+            return
+        slots = state["optimizer"]["state"]
+        if self.config.schedule.momentum:
+            for number in range(len(self.trainer.trained)):
+                if not torch.is_tensor(slots.get(number, {}).get("momentum_buffer")):
+                    raise StateError(f"optimizer.state[{number}] has no momentum")
+        if self.config.estimator == "g1" and self.config.network == "sfnn":
+            like = {
+                f"h{number}": self.trainer.trained[0].new_zeros(2, width)
+                for number, width in enumerate(self.config.hidden, 1)
+            }
+            stored_tensors("averages", state["moment"]["estimator"]["averages"], like)
+
     def train(self) -> None:
         self._first_step = self.trainer.steps
         super().train()
@@ -165,13 +201,18 @@ class _TrainingRun(CheckpointedTraining):
         values = [epoch.validation_log_likelihood for epoch in trainer.history]
         earlier = [value for value in values[:-1] if not math.isnan(value)]
         if values[-1] > max(earlier, default=-math.inf):
-            save_model(self.model, self.config, self.data, self.folder / "best.pt")
+            self._save_model("best.pt")
 
     def finish(self) -> None:
+        self._check_finite()
         if self.group.is_first:
             write_history(self.trainer.history, self.folder / "history.csv")
-            save_model(self.model, self.config, self.data, self.folder / "model.pt")
+            self._save_model("model.pt")
             self.checkpoint.unlink(missing_ok=True)
+
+    def _save_model(self, name: str) -> None:
+        path = self.folder / name
+        save_model(self.model, self.config, self.data, path, self.trainer.guide)
 
     def fail(self, error: NonFiniteError) -> None:
         self.save()
@@ -181,7 +222,7 @@ class _TrainingRun(CheckpointedTraining):
 
     def resume_hint(self) -> str:
         step = self.trainer.steps
-        return f"saved at step {step}; resume it with 'sfnn train --resume {self.folder}'"
+        return f"saved at step {step}; resume it with {self.resume_command}"
 
     def _write_config(self) -> None:
         """Writes ``config.json`` once there is a step to keep: a false start leaves none."""
@@ -221,5 +262,5 @@ def _check_same(config: RunConfig, folder: Path) -> None:
     if read_config(folder) != config:
         raise RunError(
             f"{folder} holds a run of another configuration: give another folder, or resume it "
-            f"with 'sfnn train --resume {folder}'"
+            f"with {command('sfnn', 'train', '--resume', folder)}"
         )

@@ -1,9 +1,10 @@
 """Files that are either complete or absent: written under another name, then renamed."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,8 +21,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         path: where the file shall be; its folder is made if needed.
 
     Raises:
-        WriteError: the folder cannot be made or written, or the disk is full; an older file
-            is left as it was.
+        WriteError: the folder cannot be made or written, the disk is full, or a link or something
+            else than a file has this name; what is there is left as it was.
 
     Example:
         >>> import tempfile
@@ -31,25 +32,96 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         >>> [path.name for path in folder.iterdir()]
         ['note.txt']
     """
+    check_target(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with made_folder(path.parent):
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(name, 0o666 & ~_umask())
+                os.replace(name, path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
     except OSError as error:
         reason = error.strerror or error
         raise WriteError(
             f"{path} cannot be written ({reason}): make room, or give a folder that can be "
             "written; what was there is unchanged"
         ) from error
+
+
+def check_target(path: Path) -> None:
+    """Refuses to write where a link, a device, a pipe or a folder has the name of the file.
+
+    Raises:
+        WriteError: the message says what is there.
+
+    Example:
+        >>> check_target(Path("/dev/null"))
+        Traceback (most recent call last):
+            ...
+        sfnn_pyro.system.atomic_files.WriteError: /dev/null is a device: give another path
+    """
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # nothing there, or an error that writing meets too
+    if stat.S_ISLNK(mode):
+        raise WriteError(
+            f"{path} is a link, and what it points to shall not be replaced: remove it, or give "
+            "another path"
+        )
+    if not stat.S_ISREG(mode):
+        raise WriteError(f"{path} is {kind_of(mode)}: give another path")
+
+
+def kind_of(mode: int) -> str:
+    """What a file that is no regular one is, in words, by its mode."""
+    for test, kind in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if test(mode):
+            return kind
+    return "a device"
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder and those above it; of these none is left empty if the block fails.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> with made_folder(root / "a" / "b"):
+        ...     (root / "a" / "b").is_dir()
+        True
+        >>> with made_folder(root / "c" / "d"):
+        ...     raise KeyError
+        Traceback (most recent call last):
+            ...
+        KeyError
+        >>> (root / "c").exists()
+        False
+    """
+    missing = []
+    for one in (folder, *folder.parents):
+        if one.exists():
+            break
+        missing.append(one)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for one in missing:
+            with suppress(OSError):  # not there, or no longer empty
+                one.rmdir()
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

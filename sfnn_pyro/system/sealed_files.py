@@ -2,13 +2,14 @@
 
 import hashlib
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sfnn_pyro.system.atomic_files import replacing
+from sfnn_pyro.system.regular_files import read_regular
+from sfnn_pyro.system.tensor_archive import read_archive
 
 PREFIX = b"sfnn_pyro "
 KIND_LIMIT = 200
@@ -55,7 +56,7 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
         SealError: it cannot be read, is another file, of another version, cut or altered.
     """
     try:
-        raw = memoryview(path.read_bytes())
+        raw = memoryview(read_regular(path))
     except OSError as error:
         raise SealError(f"{path} cannot be read ({error.strerror or error})") from error
     stated, payload = _stated(raw)
@@ -87,12 +88,9 @@ def _stated(raw: memoryview) -> tuple[str | None, memoryview]:
 
 
 def _unpickled(payload: memoryview, path: Path) -> dict[str, Any]:
-    # On bytes that are no archive, zipfile and torch raise errors of almost any type.
+    # On bytes that are no archive, zipfile and pickle raise errors of almost any type.
     try:
-        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > len(payload):
-                raise ValueError("it states more than it holds")
-        contents = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        contents = read_archive(payload)
     except Exception as error:
         first = str(error).partition("\n")[0] or type(error).__name__
         raise SealError(f"{path} holds no tensors that can be read ({first})") from error

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code of a program that Ctrl-C ended, as shells have it."""
+
 
 class Interrupted(Exception):
     """A computation that was asked to stop, by a signal."""

@@ -1,5 +1,6 @@
 """Many trainings at once: seeds and learning rates as replicas of one batched model."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,7 @@ from sfnn_pyro.data import Split
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN, ReplicatedSFNN
 from sfnn_pyro.training import NonFiniteError, Schedule, Trainer, minibatches
+from sfnn_pyro.training.stored_state import StateError, stored_number
 
 
 def train_replicas(
@@ -151,7 +153,21 @@ class ReplicaTrainer(Trainer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.validations[:] = state["validations"]
+        self.validations[:] = [list(values) for values in state["validations"]]
+
+    def checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        loaded = super().checked_state(state)
+        stored, epochs = state["validations"], len(loaded["history"])
+        count = len(self.schedules) if len(self.validation_data) else 0
+        # Between an epoch's validation and its entry in the history nothing is saved.
+        if not isinstance(stored, list) or len(stored) != epochs:
+            raise StateError(f"validations: expected a list of {epochs} epochs")
+        for number, values in enumerate(stored):
+            if not isinstance(values, list) or len(values) != count:
+                raise StateError(f"validations[{number}]: expected {count} numbers")
+            for value in values:
+                stored_number(f"validations[{number}]", value, float, -math.inf, math.inf)
+        return loaded
 
     def minibatches(self, epoch: int) -> Sequence[Tensor]:
         """Rows ``(B, R)`` of every step."""

@@ -1,13 +1,17 @@
 """How long and how fast a training learns, and in which order it sees the data."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sfnn_pyro.system.numbers import LARGEST_FLOAT32, check_real, check_whole
+
 MAX_SEED = 2**63
+
+MAX_COUNT = 10**12
+"""Of epochs, and of the datapoints of a minibatch."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Schedule:
         weight_decay: factor of each parameter that is added to its gradient.
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: a value is of another type or out of range.
     """
 
     epochs: int = 50
@@ -38,20 +42,28 @@ class Schedule:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"epochs={self.epochs}, batch_size={self.batch_size}: both must be at least 1"
-            )
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate={self.learning_rate}: must be positive and finite")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum={self.momentum}: must lie in [0, 1)")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay={self.weight_decay}: must be finite and at least 0")
-        if not self.rising_epochs > 0:
-            raise ValueError(f"rising_epochs={self.rising_epochs}: must be positive")
-        if not 0 <= self.seed < MAX_SEED:
-            raise ValueError(f"seed={self.seed}: must lie between 0 and 2**63 - 1")
+        check_whole("epochs", self.epochs, 1, MAX_COUNT)
+        check_whole("batch_size", self.batch_size, 1, MAX_COUNT)
+        check_real(
+            "learning_rate",
+            self.learning_rate,
+            lambda rate: 0 < rate <= LARGEST_FLOAT32,
+            "must be positive and finite in float32, at most 3.4e38",
+        )
+        check_real("momentum", self.momentum, lambda m: 0 <= m < 1, "must lie in [0, 1)")
+        check_real(
+            "weight_decay",
+            self.weight_decay,
+            lambda decay: 0 <= decay <= LARGEST_FLOAT32,
+            "must be finite in float32 and at least 0",
+        )
+        check_real(
+            "rising_epochs",
+            self.rising_epochs,
+            lambda epochs: 0 < epochs <= LARGEST_FLOAT32,
+            "must be positive and finite",
+        )
+        check_whole("seed", self.seed, 0, MAX_SEED - 1)
 
     def factor(self, step: int, steps_per_epoch: int) -> float:
         """What the learning rate is multiplied by in a step, counted from 0: a triangle.

@@ -2,10 +2,11 @@
 
 import copy
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
 import pyro
@@ -27,6 +28,16 @@ from sfnn_pyro.training.non_finite import (
 )
 from sfnn_pyro.training.optimizers import JointOptim, sgd
 from sfnn_pyro.training.schedule import Schedule, minibatches
+from sfnn_pyro.training.stored_state import (
+    StateError,
+    checked_tree,
+    stored_number,
+    stored_optimizer,
+    stored_random_state,
+    stored_tensor,
+)
+
+LARGEST = sys.float_info.max
 
 
 @contextmanager
@@ -290,24 +301,104 @@ class Trainer:
             "seeded": self._seeded,
             "steps": self._steps,
             "total": self._total,
+            "all_steps": self.steps,
             "history": [astuple(epoch) for epoch in self.history],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state of another trainer with the same arguments."""
-        shapes = [tuple(p.shape) for p in self.trained]
-        stored = [tuple(p.shape) for p in state["parameters"]]
-        if shapes != stored:
-            raise ValueError(f"the state has parameters of shapes {stored}, not {shapes}")
+        """Restores the state of another trainer with the same arguments.
+
+        Raises:
+            StateError: a field is not that of such a trainer; nothing has been loaded then.
+        """
+        loaded = self.checked_state(state)
         with torch.no_grad():
-            for parameter, value in zip(self.trained, state["parameters"], strict=True):
+            for parameter, value in zip(self.trained, loaded["parameters"], strict=True):
                 parameter.copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._seeded = state["seeded"]
-        self._steps, self._total = state["steps"], state["total"]
-        self.history[:] = [Epoch(*values) for values in state["history"]]
+        self.optimizer.load_state_dict(loaded["optimizer"])
+        self._seeded = loaded["seeded"]
+        self._steps, self._total = loaded["steps"], loaded["total"]
+        self.history[:] = loaded["history"]
         self._enter_epoch()
-        self.set_random_state(state["moment"])
+        self.set_random_state(loaded["moment"])
+
+    def checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A copy of a stored state, of which every field is one of this training.
+
+        Raises:
+            StateError: it is not; the message names the field.
+        """
+        if not isinstance(state, dict):
+            raise StateError(f"the state is a {type(state).__name__}, no table")
+        parameters = state["parameters"]
+        shapes = [tuple(p.shape) for p in self.trained]
+        if not isinstance(parameters, list) or len(parameters) != len(shapes):
+            stored = [tuple(getattr(p, "shape", ())) for p in _as_list(parameters)]
+            raise StateError(f"the state has parameters of shapes {stored}, not {shapes}")
+        moment = state["moment"]
+        if not isinstance(moment, dict) or not isinstance(moment["estimator"], dict):
+            raise StateError("moment is no table with the table of the estimator")
+        random = stored_random_state("moment['random']", moment["random"], torch.get_rng_state())
+        loaded = {
+            "parameters": [
+                stored_tensor(f"parameters[{number}]", value, like)
+                for number, (value, like) in enumerate(zip(parameters, self.trained, strict=True))
+            ],
+            "optimizer": stored_optimizer(state["optimizer"], self.optimizer),
+            "moment": {
+                **moment,
+                "random": random,
+                "estimator": checked_tree("moment['estimator']", moment["estimator"]),
+            },
+            "seeded": bool(stored_number("seeded", state["seeded"], bool, 0, 1)),
+            "steps": stored_number("steps", state["steps"], int, 0, self.steps_per_epoch),
+            "total": stored_number("total", state["total"], float, -LARGEST, LARGEST),
+            "history": self._checked_history(state["history"]),
+        }
+        self._check_agreement(loaded, state.get("all_steps"))
+        return loaded
+
+    def _checked_history(self, stored: Any) -> list[Epoch]:
+        if not isinstance(stored, list) or len(stored) > self.schedule.epochs:
+            raise StateError(f"history: expected a list of at most {self.schedule.epochs} epochs")
+        history = []
+        for number, values in enumerate(stored):
+            name = f"history[{number}]"
+            if not isinstance(values, tuple | list) or len(values) != len(fields(Epoch)):
+                raise StateError(f"{name}: expected {len(fields(Epoch))} numbers")
+            epoch, rate, train, validation = values
+            stored_number(f"{name}, epoch", epoch, int, number + 1, number + 1)
+            last_step = (number + 1) * self.steps_per_epoch - 1
+            self._check_rate(f"{name}, learning rate", rate, last_step)
+            stored_number(f"{name}, training objective", train, float, -LARGEST, LARGEST)
+            if not (len(self.validation_data) == 0 and validation != validation):
+                stored_number(f"{name}, validation", validation, float, -math.inf, math.inf)
+            history.append(Epoch(*values))
+        return history
+
+    def _check_agreement(self, loaded: dict[str, Any], all_steps: Any) -> None:
+        """Refuses fields that contradict each other."""
+        if len(loaded["history"]) == self.schedule.epochs and loaded["steps"]:
+            raise StateError(f"steps={loaded['steps']} after the last epoch")
+        steps = len(loaded["history"]) * self.steps_per_epoch + loaded["steps"]
+        if all_steps is not None:  # files of earlier versions lack it
+            stored_number("all_steps", all_steps, int, steps, steps)
+        if not loaded["steps"] and loaded["total"]:
+            raise StateError(f"total={loaded['total']} before the first step of an epoch")
+        if steps and not loaded["seeded"]:
+            raise StateError(f"seeded=False after {steps} steps")
+        if steps:
+            rate = loaded["optimizer"]["param_groups"][0]["lr"]
+            self._check_rate("optimizer.param_groups[0], lr", rate, steps - 1)
+        elif loaded["optimizer"]["state"]:
+            raise StateError("optimizer.state: momentum before the first step")
+
+    def _check_rate(self, name: str, rate: Any, step: int) -> None:
+        """Refuses a learning rate that is not the schedule's; one of its first group alone."""
+        expected = self._highest_rates[0] * self.schedule.factor(step, self.steps_per_epoch)
+        stored_number(name, rate, float, 0.0, LARGEST)
+        if not math.isclose(rate, expected, rel_tol=1e-9):
+            raise StateError(f"{name} is {rate}, by the schedule it is {expected}")
 
     def _enter_epoch(self) -> None:
         """Takes the data and the estimator of the epoch that is next, or of the last one."""
@@ -325,6 +416,10 @@ class Trainer:
 def _state_of(estimator: Any) -> dict[str, Any]:
     """A copy of an estimator's own state; Pyro's estimators have none."""
     return copy.deepcopy(estimator.state_dict()) if hasattr(estimator, "state_dict") else {}
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _parameters(program: Any) -> list[Tensor]:

@@ -16,7 +16,7 @@ def tiny(monkeypatch):
 
 def test_a_sweep_and_its_report(tiny, capsys, tmp_path):
     result = sfnn(capsys, "reproduce", "theorem1", "table1", "--quick", "--out", tmp_path)
-    assert_refused(result, "no grid 'theorem1-quick'")
+    assert_refused(result, "theorem1 has no --quick version, only table1")
     result = sfnn(capsys, "reproduce", "table1", "--quick", "--out", tmp_path, "--workers", 1)
     assert result.code == 0, result.err
     assert "| G3 (proposed biased), M = 20 | 53.8 ± 0.2 |" in result.out
@@ -49,3 +49,9 @@ def test_a_report_keeps_what_earlier_commands_ran(tiny, capsys, tmp_path):
     result = sfnn(capsys, "reproduce", "figure2", "--out", tmp_path, "--workers", 1)
     assert "Theorem 1" in result.out
     assert "Theorem 1" in (tmp_path / "report.html").read_text()
+
+
+def test_the_folders_that_are_not_given_are_defaults(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sfnn(capsys, "reproduce", "theorem1", "--dry-run").code == 0
+    assert_refused(sfnn(capsys, "demo", "--epochs=0"), "epochs=0")

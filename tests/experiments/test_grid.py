@@ -54,7 +54,7 @@ def test_defaults_at_the_top_and_overrides_in_rows(tmp_path):
 def test_unknown_experiments_are_named():
     with pytest.raises(GridError, match="no experiment 'table3': choose of theorem1"):
         choose(["table3"])
-    with pytest.raises(GridError, match="no grid 'beyond-quick'"):
+    with pytest.raises(GridError, match="beyond has no --quick version, only table1"):
         choose(["beyond"], quick=True)
 
 

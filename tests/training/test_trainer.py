@@ -388,3 +388,40 @@ def test_a_parameter_that_is_not_trained_is_refused():
     part = Trainer(one.model, one.guide, G3(2), split(36), split(0), SCHEDULE, one.parameters[:1])
     with pytest.raises(ValueError, match="that the optimizer does not hold"):
         list(part.run())
+
+
+@pytest.mark.parametrize(
+    "kind", ["SGD", "Adam", "AdamW", "NAdam", "RMSprop", "Rprop", "Adagrad", "Adamax", "ASGD"]
+)
+def test_a_state_of_any_optimizer_is_resumed(kind):
+    def make_optimizer(parameters, schedule):
+        return getattr(torch.optim, kind)(parameters, lr=schedule.learning_rate)
+
+    whole = trainer(make_optimizer=make_optimizer)
+    list(whole.run())
+    first = trainer(make_optimizer=make_optimizer)
+    next(first.run())
+    state = stored(first.state_dict())
+    second = trainer(make_optimizer=make_optimizer)
+    second.load_state_dict(state)
+    list(second.run())
+    assert same_bits(bits(whole), bits(second))
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_slots_of_another_shape_are_refused_before_anything_is_loaded(kind):
+    def make_optimizer(parameters, schedule):
+        return getattr(torch.optim, kind)(parameters, 0.01, fused=True, **options)
+
+    options = {"momentum": 0.9} if kind == "SGD" else {}
+    first = trainer(make_optimizer=make_optimizer)
+    next(first.run())
+    state = stored(first.state_dict())
+    slots = state["optimizer"]["state"][1]
+    name = next(name for name in slots if name != "step")
+    slots[name] = torch.zeros(1)
+    second = trainer(make_optimizer=make_optimizer)
+    before = bits(second)
+    with pytest.raises(ValueError, match=rf"optimizer.state\[1\]\['{name}'\] has shape \(1,\)"):
+        second.load_state_dict(state)
+    assert same_bits(before, bits(second)) and not second.optimizer.state

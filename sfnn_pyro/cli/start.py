@@ -1,0 +1,31 @@
+"""What is done before the commands, and PyTorch with them, are imported."""
+
+import os
+import signal
+import sys
+from typing import Any
+
+from sfnn_pyro.system.stop_requests import INTERRUPTED
+from sfnn_pyro.system.streams import write_any_text
+from sfnn_pyro.system.threads import wait_passively
+
+
+def main() -> None:
+    """Runs the command line; an error is one line on standard error and a nonzero exit code."""
+    wait_passively()
+    write_any_text()
+    # Somebody who ignores SIGINT, such as nohup, keeps doing so.
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if usual:
+        signal.signal(signal.SIGINT, _leave_at_once)
+    from sfnn_pyro.cli.program import run
+
+    if usual:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
+
+def _leave_at_once(number: int, frame: Any) -> None:
+    """Ends the process while there is nothing to save: an import may not be left half way."""
+    print("sfnn: interrupted", file=sys.stderr, flush=True)
+    os._exit(INTERRUPTED)
