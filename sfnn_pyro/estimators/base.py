@@ -247,46 +247,48 @@ class Estimator(ELBO):
     ) -> Particles:
         """Checks a pair of model and guide and draws its particles, M unless given."""
         check_proposal(self, model, guide)
-        nesting = self._nesting(model, guide, args, kwargs)
         count = num_particles or self.num_particles
         try:
-            particles = self._drawn(model, guide, args, kwargs, count, nesting)
+            particles = self._drawn(model, guide, args, kwargs, count)
         except BadValue as error:
             raise blamed_on_data(args, error) from None
-        except ValueError:
-            # The program may have got another plate since it was looked at.
-            self._nestings = []
-            if self._nesting(model, guide, args, kwargs) == nesting:
-                raise
-            nesting = self._nesting(model, guide, args, kwargs)
-            particles = self._drawn(model, guide, args, kwargs, count, nesting)
         if not self.pathwise and torch.is_grad_enabled():
             check_transformed(self, particles)
         self._warn_if_no_bound(particles)
         return particles
 
     def _drawn(
-        self,
-        model: Callable,
-        guide: Callable,
-        args: tuple,
-        kwargs: dict,
-        num_particles: int,
-        nesting: int,
+        self, model: Callable, guide: Callable, args: tuple, kwargs: dict, num_particles: int
     ) -> Particles:
         if self._pair is None or not all(map(same_program, self._pair, (model, guide))):
             self._pair, self._checked = (model, guide), None
-        return draw_particles(
-            model,
-            guide,
-            args,
-            kwargs,
-            num_particles=num_particles,
-            plate_nesting=nesting,
-            strategy=self.strategy,
-            vectorize=self.vectorize_particles,
-            check=self._check,
-        )
+        known = list(self._nestings)
+        nesting = self._nesting(model, guide, args, kwargs)
+
+        def draw(nesting: int) -> Particles:
+            return draw_particles(
+                model,
+                guide,
+                args,
+                kwargs,
+                num_particles=num_particles,
+                plate_nesting=nesting,
+                strategy=self.strategy,
+                vectorize=self.vectorize_particles,
+                check=self._check,
+            )
+
+        try:
+            return draw(nesting)
+        except ValueError:
+            # The program may have got another plate since it was looked at.
+            if self._nesting_given or self._nestings != known:
+                raise
+            self._nestings = []
+            again = self._nesting(model, guide, args, kwargs)
+            if again == nesting:
+                raise
+            return draw(again)
 
     def _warn_if_no_bound(self, particles: Particles) -> None:
         """Warns once of a subsampled plate whose factor has to stay inside the logarithm."""

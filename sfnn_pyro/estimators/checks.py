@@ -1,9 +1,9 @@
 """What makes a pair of model and guide unfit for an estimator, said before it does harm."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Integral
 from typing import Any, Literal
 
 import pyro
@@ -61,10 +61,9 @@ def check_whole(name: str, value: Any, least: int | None = None) -> None:
         >>> check_whole("kept", 1.5)
         Traceback (most recent call last):
             ...
-        ValueError: kept=1.5: must be a whole number
+        ValueError: kept=1.5: give a whole number
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(f"{name}={value!r}: must be a whole number")
+    numbers.check_whole(name, value, None, sys.maxsize)
     if least is not None and value < least:
         raise ValueError(f"{name}={value}: must be at least {least}")
 

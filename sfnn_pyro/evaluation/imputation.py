@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sfnn_pyro.distributions.limits import at_limits
 from sfnn_pyro.distributions.wrapped import base_of, name_of, with_base
+from sfnn_pyro.estimators.checks import check_whole
 from sfnn_pyro.evaluation.likelihoods import ranges
 from sfnn_pyro.particles import (
     Fixed,
@@ -107,11 +108,20 @@ def impute(
         >>> result.samples.shape, result.log_likelihood_rest.shape
         (torch.Size([7, 5, 6]), torch.Size([5]))
     """
-    if min(num_samples, num_particles, batch_size) < 1:
-        raise ValueError(
-            f"num_samples={num_samples}, num_particles={num_particles}, "
-            f"batch_size={batch_size}: all must be at least 1"
-        )
+    counts = {
+        "num_samples": num_samples,
+        "num_particles": num_particles,
+        "batch_size": batch_size,
+    }
+    for name, count in counts.items():
+        check_whole(name, count, 1)
+    for name, value in {"x": x, "y": y, "known": known}.items():
+        if not torch.is_tensor(value):
+            raise ValueError(
+                f"{name} is a {type(value).__name__}: give a tensor, torch.from_numpy(array)"
+            )
+    if not len(y):
+        raise ValueError("y has no rows: give at least one datapoint")
     try:
         known = known.bool().expand(y.shape)
     except RuntimeError:
@@ -119,6 +129,10 @@ def impute(
             f"known has shape {tuple(known.shape)}, which does not broadcast to that of y, "
             f"{tuple(y.shape)}"
         ) from None
+    if y.is_floating_point() and y[known].isnan().any():
+        raise ValueError("y holds NaN in an entry that is known: leave it out of known")
+    if y.is_floating_point():
+        y = torch.where(known, y, y.nan_to_num(fill))
     proposal = PriorOf(model) if guide is None else guide
     parts = []
     for start, stop in ranges(len(y), batch_size):

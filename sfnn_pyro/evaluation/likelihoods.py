@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.checks import blamed_on_data
+from sfnn_pyro.estimators.checks import blamed_on_data, check_whole
 from sfnn_pyro.particles import PriorOf, draw_particles, guess_plate_nesting
 from sfnn_pyro.particles.programs import BadValue, nan_weight
 from sfnn_pyro.reparam import UnitsReparam, is_bernoulli
@@ -110,11 +111,16 @@ def _strategy(site: Any) -> Any:
 
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}={count}: must be at least 1")
+        check_whole(name, count, 1)
 
 
 def _length(args: tuple) -> int:
+    for number, arg in enumerate(args, 1):
+        if isinstance(arg, np.ndarray):
+            raise ValueError(
+                f"argument {number} of the model is a NumPy array: give a tensor, "
+                "torch.from_numpy(array)"
+            )
     lengths = {arg.shape[0] for arg in args if torch.is_tensor(arg)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(
