@@ -13,7 +13,7 @@ from pyro import poutine
 from pyro.infer.reparam.reparam import Reparam
 
 from sfnn_pyro.distributions.constant import ConstantSample
-from sfnn_pyro.distributions.gumbel import GumbelThroughOneHot, GumbelThroughUnits
+from sfnn_pyro.distributions.relaxed import GumbelThroughOneHot, GumbelThroughUnits
 from sfnn_pyro.distributions.units import BernoulliUnits, IdentityThroughUnits, StraightThroughUnits
 from sfnn_pyro.distributions.wrapped import base_of, has_law_of, name_of, with_base
 
