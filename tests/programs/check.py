@@ -224,7 +224,7 @@ def compare(
     except Disagreement:
         if name not in NOISY:
             raise
-        _compare(name, estimator, built, program, setting, right, 20 * REPEATS)
+        _compare(name, estimator, built, program, setting, right, 100 * REPEATS)
 
 
 def _compare(
