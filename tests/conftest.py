@@ -1,3 +1,5 @@
+import signal
+
 import pyro
 import pytest
 import torch
@@ -10,6 +12,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "distributed" in item.path.parts and RANKS & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
+
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and what they start too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
