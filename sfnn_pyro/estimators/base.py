@@ -296,11 +296,13 @@ class Estimator(ELBO):
         if self._warned or not names:
             return
         self._warned = True
+        stays = "whose gradient, that of the bound of one sample, stays unbiased"
+        way_out = f"Give the whole plate, or use RLOO, {stays}"
+        if self.target == "bound":
+            way_out = "The gradient, that of the bound of one sample, is unbiased all the same"
         warnings.warn(
             f"plate '{names[0]}' is subsampled and not shared by all sites: its factor stays "
-            "inside the logarithm, so that the reported loss is no bound of -log P(y). Give the "
-            "whole plate; or use RLOO, whose gradient, that of the bound of one sample, stays "
-            "unbiased",
+            f"inside the logarithm, so that the reported loss is no bound of -log P(y). {way_out}",
             UserWarning,
             stacklevel=3,
         )
