@@ -51,6 +51,19 @@ class UnitsReparam(Reparam):
         }
 
 
+def lazy_units(site: Any) -> Reparam | None:
+    """A ``poutine.reparam`` configuration: the lazy form of every Bernoulli site.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> with poutine.reparam(config=lazy_units):
+        ...     pyro.sample("h", dist.Bernoulli(logits=torch.tensor(-1e4)))
+        tensor(0.)
+    """
+    return UnitsReparam() if is_bernoulli(site["fn"]) else None
+
+
 class ConstantSampleReparam(Reparam):
     """Draws a reparameterisable latent without a path for gradients.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from sfnn_pyro.estimators.checks import blamed_on_data, check_whole
 from sfnn_pyro.particles import PriorOf, draw_particles, guess_plate_nesting
 from sfnn_pyro.particles.programs import BadValue, nan_weight
-from sfnn_pyro.reparam import UnitsReparam, is_bernoulli
+from sfnn_pyro.reparam import lazy_units
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def log_likelihood(
                 {},
                 num_particles=last - first,
                 plate_nesting=nesting,
-                strategy=_strategy,
+                strategy=lazy_units,
             )
             chunk = torch.logsumexp(particles.log_weight(), 0)
             if chunk.isnan().any():
@@ -103,10 +103,6 @@ def _by_row(total: Tensor, rows: int) -> Tensor:
         )
     others = [dim for dim in range(total.dim()) if dim != along[0]]
     return total.sum(others)
-
-
-def _strategy(site: Any) -> Any:
-    return UnitsReparam() if is_bernoulli(site["fn"]) else None
 
 
 def _check_counts(**counts: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sfnn_pyro.distributions.wrapped import base_of, name_of
 from sfnn_pyro.particles import guess_plate_nesting, sample_sites, trace_program
-from sfnn_pyro.reparam import UnitsReparam, is_bernoulli
+from sfnn_pyro.reparam import is_bernoulli, lazy_units
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def predictive_mean(
             {},
             num_particles=num_particles,
             plate_nesting=nesting,
-            strategy=_lazy,
+            strategy=lazy_units,
         )
         if "y" not in trace.nodes:
             raise ValueError("the model has no sample site 'y', of which this is the mean")
@@ -137,7 +137,3 @@ def binary_entropy(p: Tensor) -> Tensor:
         tensor([0., 1., 0.])
     """
     return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2)
-
-
-def _lazy(site: Any) -> Any:
-    return UnitsReparam() if is_bernoulli(site["fn"]) else None
