@@ -20,6 +20,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
+def restored_interrupts():
+    """The command line, run within the tests' process, ignores Ctrl-C once it has been stopped."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
 def fresh_pyro():
     """float64, a cleared parameter store and a fixed seed before every test."""
     before = torch.get_default_dtype()
