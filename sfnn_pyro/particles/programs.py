@@ -406,7 +406,8 @@ def guess_plate_nesting(
         frame.dim
         for _, *traces in pairs
         for trace in traces
-        for site in sample_sites(trace)
+        for site in trace.nodes.values()
+        if site["type"] == "sample"
         for frame in site["cond_indep_stack"]
         if frame.vectorized
     ]

@@ -81,6 +81,8 @@ class Chunked(WrappedEstimator):
             )
         total = [torch.zeros_like(p) for p in leaves]
         for surrogate in passes.surrogates():
+            if not surrogate.requires_grad:  # everything is masked, or has no parameter
+                continue
             grads = torch.autograd.grad(-surrogate, leaves, allow_unused=True)
             for kept, grad in zip(total, grads, strict=True):
                 if grad is not None:

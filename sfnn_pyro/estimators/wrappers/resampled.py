@@ -121,6 +121,7 @@ def _check_same_run(drawn: Particles, chosen: Particles, index: Tensor) -> None:
     """Refuses a program whose second run at the same particles is another one."""
     first, second = (
         broadcast_weight(total_log_prob(one.observed), one.num_particles, one.batch_shape)
+        * one.scale
         for one in (drawn, chosen)
     )
     second = second.detach()
