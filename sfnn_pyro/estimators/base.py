@@ -280,11 +280,13 @@ class Estimator(ELBO):
 
         try:
             return draw(nesting)
+        except BadValue:
+            raise
         except ValueError:
             # The program may have got another plate since it was looked at.
             if self._nesting_given or self._nestings != known:
                 raise
-            self._nestings = []
+            self._nestings, self.max_plate_nesting = [], math.inf
             again = self._nesting(model, guide, args, kwargs)
             if again == nesting:
                 raise
@@ -309,6 +311,8 @@ class Estimator(ELBO):
 
     def _nesting(self, model: Callable, guide: Callable, args: tuple, kwargs: dict) -> int:
         """How many plates this pair nests; found once for each of the last pairs."""
+        if not self._nestings and math.isfinite(self.max_plate_nesting):
+            self._nesting_given = True  # also where it was set after construction
         if self._nesting_given:
             return int(self.max_plate_nesting)
         for known_model, known_guide, nesting in self._nestings:
