@@ -45,7 +45,7 @@ def results(host):
 
 def begun(host):
     """Runs of which a host has a checkpoint or a lock."""
-    return host.run("sh", "-c", f"ls {OUT}/work 2>/dev/null || true").split()
+    return host.run("sh", "-c", f"cd {OUT} && ls work 2>/dev/null || true").split()
 
 
 def home(host):
