@@ -6,16 +6,19 @@ from sfnn_pyro.data.images import binarise
 from sfnn_pyro.data.load import DATASET_NAMES, load_dataset
 from sfnn_pyro.data.mirrors import download
 from sfnn_pyro.data.mnist import mnist_grey
+from sfnn_pyro.data.own import OwnData, load_own
 from sfnn_pyro.data.splits import Dataset, Split
 
 __all__ = [
     "DATASET_NAMES",
     "DataError",
     "Dataset",
+    "OwnData",
     "Split",
     "binarise",
     "download",
     "load_dataset",
+    "load_own",
     "mnist_grey",
     "read_idx",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pooch
 
 from sfnn_pyro.data.errors import DataError
-from sfnn_pyro.data.reading import read_bytes, sha256
+from sfnn_pyro.data.reading import git_blob, read_bytes, sha256
 from sfnn_pyro.data.sources import Source, SourceFile
 
 VARIABLE = "SFNN_DATA"
@@ -49,15 +49,37 @@ def read_source(
     """The path of one file of a source and its decompressed contents, whose checksum is right."""
     path = find(source, file, root)
     contents = read_bytes(path, limit=file.limit)
-    if file.sha256 and sha256(contents) != file.sha256:
+    stored: bytes | None = contents
+    if source.suffix:
+        stored = path.read_bytes() if path.suffix == source.suffix else None
+    if not has_checksum(file, contents, stored):
+        kind = "SHA-256" if file.sha256 else "checksum"
         raise DataError(
-            f"{path} is not the {source.name} file {file.name} (its SHA-256 is another): "
+            f"{path} is not the {source.name} file {file.name} (its {kind} is another): "
             f"remove it and run `sfnn data download {source.name}`"
         )
     return path, contents
 
 
+def has_checksum(file: SourceFile, contents: bytes, stored: bytes | None) -> bool:
+    """Whether a file has the checksum that is known of it.
+
+    Arguments:
+        file: what it shall be.
+        contents: its decompressed contents.
+        stored: the same as mirrors store them; None for a copy that its owner decompressed.
+    """
+    if file.sha256:
+        return sha256(contents) == file.sha256
+    if not file.git_blob:
+        return True
+    if stored is None:  # all that can be checked is its size
+        return len(contents) == file.limit
+    return git_blob(stored) == file.git_blob
+
+
 def _candidates(folder: Path, source: Source, file: SourceFile) -> Iterator[Path]:
-    for place in (folder / source.name, folder):
+    own = folder / source.name
+    for place in (own,) if source.shared_names else (own, folder):
         for suffix in ("", ".gz"):
             yield place / (file.name + suffix)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from sfnn_pyro.data.images import binarise, centred, halves
+from sfnn_pyro.data.images import binarise, centred, fresh_halves, halves
 from sfnn_pyro.data.reading import sha256
 from sfnn_pyro.data.splits import Dataset, Split, assemble, partition, seeded
 
@@ -32,7 +34,8 @@ def load_digits_completion(binarisation_seed: int = 0, split_seed: int = 0) -> D
     index = partition(len(binary), SIZES, seeded("split_seed", split_seed))
     parts = [halves(binary[rows]) for rows in index]
     provenance = {**_provenance(grey, split_seed), "binarisation_seed": binarisation_seed}
-    return assemble("digits", parts, "bernoulli", ((4, 8), (4, 8)), provenance)
+    data = assemble("digits", parts, "bernoulli", ((4, 8), (4, 8)), provenance)
+    return replace(data, fresh=fresh_halves(grey[index[0]]))
 
 
 def load_digits_classification(split_seed: int = 0) -> Dataset:

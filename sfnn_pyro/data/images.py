@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -67,6 +69,19 @@ def halves(images: Tensor) -> Split:
         raise DataError(f"images of {rows} rows have no half: crop or pad them by one row")
     upper, lower = images.split(rows // 2, dim=1)
     return Split(upper.flatten(1), lower.flatten(1))
+
+
+def fresh_halves(grey: Tensor) -> Callable[[torch.Generator], Split]:
+    """The completion task of grey images, sampled to black and white anew at every call.
+
+    Arguments:
+        grey: ``(N, rows, columns)``, of which ``binarise`` is taken.
+
+    Example:
+        >>> fresh_halves(torch.ones(5, 4, 3))(torch.Generator()).x.shape
+        torch.Size([5, 6])
+    """
+    return lambda generator: halves(binarise(grey, generator))
 
 
 def centred(scaled: list[Tensor]) -> list[Tensor]:

@@ -7,8 +7,14 @@ from pathlib import Path
 
 from sfnn_pyro.data.digits import load_digits_classification, load_digits_completion
 from sfnn_pyro.data.errors import DataError
-from sfnn_pyro.data.mnist import load_mnist_classification, load_mnist_completion
+from sfnn_pyro.data.mnist import (
+    load_fashion_classification,
+    load_fashion_completion,
+    load_mnist_classification,
+    load_mnist_completion,
+)
 from sfnn_pyro.data.olivetti import load_olivetti
+from sfnn_pyro.data.omniglot import load_omniglot
 from sfnn_pyro.data.splits import Dataset
 from sfnn_pyro.data.tfd import load_tfd
 
@@ -19,6 +25,11 @@ _LOADERS: dict[str, Loader] = {
     "digits-classification": lambda seed, split_seed, root: load_digits_classification(split_seed),
     "mnist": lambda seed, split_seed, root: load_mnist_completion(seed, root),
     "mnist-classification": lambda seed, split_seed, root: load_mnist_classification(root),
+    "fashion-mnist": lambda seed, split_seed, root: load_fashion_completion(seed, root),
+    "fashion-mnist-classification": lambda seed, split_seed, root: load_fashion_classification(
+        root
+    ),
+    "omniglot": lambda seed, split_seed, root: load_omniglot(seed, split_seed, root),
     "olivetti": lambda seed, split_seed, root: load_olivetti(split_seed, root),
     "tfd": lambda seed, split_seed, root: load_tfd(split_seed, root),
 }
@@ -36,9 +47,10 @@ def load_dataset(
 
     Arguments:
         name: one of ``DATASET_NAMES``.
-        binarisation_seed: of the sampling of grey pixels to 0 and 1; used by ``"digits"`` and
-            ``"mnist"``.
-        split_seed: of the choice of test and validation data; MNIST's is fixed.
+        binarisation_seed: of the sampling of grey pixels to 0 and 1; used by the completions of
+            digits, MNIST, Fashion-MNIST and Omniglot.
+        split_seed: of the choice of test and validation data; those of MNIST and Fashion-MNIST are
+            fixed.
         root: the folder to look in, instead of ``SFNN_DATA`` and the user's cache.
 
     Raises:

@@ -13,7 +13,7 @@ import pooch
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from sfnn_pyro.data.cache import data_folders
+from sfnn_pyro.data.cache import data_folders, has_checksum
 from sfnn_pyro.data.errors import DataError
 from sfnn_pyro.data.reading import read_bytes, sha256
 from sfnn_pyro.data.sources import Source, SourceFile, source_of
@@ -38,7 +38,7 @@ def download(
     that an interruption leaves nothing behind that looks like the file.
 
     Arguments:
-        name: ``"mnist"`` or ``"olivetti"``.
+        name: ``"mnist"``, ``"fashion-mnist"``, ``"omniglot"`` or ``"olivetti"``.
         root: the folder to write to; the default is ``SFNN_DATA``, else the user's cache.
         mirrors: addresses of web folders to use instead of the known ones.
         progress: whether to show a progress bar, on standard error, if that is a terminal.
@@ -64,16 +64,17 @@ def download(
         folder.mkdir(parents=True, exist_ok=True)
         for file in source.files:
             target = folder / (file.name + source.suffix)
-            if not _is_good(target, file):
+            if not _is_good(target, file, source):
                 _from_any(sites, target, file, source, bars)
     return folder
 
 
-def _is_good(path: Path, file: SourceFile) -> bool:
+def _is_good(path: Path, file: SourceFile, source: Source) -> bool:
     try:
-        return sha256(read_bytes(path, limit=file.limit)) == file.sha256
-    except DataError:
+        _check(path, file, source)
+    except _Refused:
         return False
+    return True
 
 
 def _from_any(
@@ -84,7 +85,7 @@ def _from_any(
         url = f"{site.rstrip('/')}/{target.name}"
         try:
             with _temporary(target) as partial:
-                _fetch(url, partial, file, bars)
+                _fetch(url, partial, file, source, bars)
                 os.replace(partial, target)
             return
         except _Refused as refusal:
@@ -99,7 +100,7 @@ class _Refused(Exception):
     """Why a file could not be downloaded from a mirror."""
 
 
-def _fetch(url: str, partial: Path, file: SourceFile, bars: Progress) -> None:
+def _fetch(url: str, partial: Path, file: SourceFile, source: Source, bars: Progress) -> None:
     downloader = pooch.HTTPDownloader(
         progressbar=_Bar(bars, file.name),
         chunk_size=CHUNK,
@@ -115,7 +116,7 @@ def _fetch(url: str, partial: Path, file: SourceFile, bars: Progress) -> None:
             raise _Refused(_brief(error)) from error
         stream.flush()
         os.fsync(stream.fileno())
-    _check(partial, file)
+    _check(partial, file, source)
 
 
 def _brief(error: Exception) -> str:
@@ -125,13 +126,19 @@ def _brief(error: Exception) -> str:
     return text.rpartition("): ")[2].partition(" for url: ")[0]
 
 
-def _check(partial: Path, file: SourceFile) -> None:
+def _check(path: Path, file: SourceFile, source: Source) -> None:
+    """Refuses a file, as a mirror stores it, that is another than was wanted."""
     try:
-        found = sha256(read_bytes(partial, limit=file.limit))
-    except DataError as error:
+        contents = read_bytes(path, limit=file.limit)
+        stored = path.read_bytes() if source.suffix else contents
+    except (DataError, OSError) as error:
         raise _Refused("damaged, or cut off on the way") from error
-    if found != file.sha256:
-        raise _Refused(f"another file (SHA-256 {found[:12]}..., wanted {file.sha256[:12]}...)")
+    if has_checksum(file, contents, stored):
+        return
+    if file.sha256:
+        found, wanted = sha256(contents), file.sha256
+        raise _Refused(f"another file (SHA-256 {found[:12]}..., wanted {wanted[:12]}...)")
+    raise _Refused(f"another file (Git's SHA-1 is not {file.git_blob[:12]}...)")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""MNIST: completion of the lower half, and classification."""
+"""MNIST and Fashion-MNIST: completion of the lower half, and classification."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from sfnn_pyro.data.cache import read_source
 from sfnn_pyro.data.idx import parse_idx
-from sfnn_pyro.data.images import binarise, centred, halves
-from sfnn_pyro.data.sources import MNIST
+from sfnn_pyro.data.images import binarise, centred, fresh_halves, halves
+from sfnn_pyro.data.sources import FASHION, MNIST, Source
 from sfnn_pyro.data.splits import Dataset, Split, assemble, seeded
 
 # Positions in ``MNIST.files``.
@@ -28,8 +29,7 @@ def mnist_grey(root: Path | str | None = None) -> dict[str, Tensor]:
     Raises:
         DataError: a file is missing or is not the standard one.
     """
-    train, validation = _cut(_read(IMAGES, root))
-    return {"train": train, "validation": validation, "test": _read(TEST_IMAGES, root)}
+    return _grey(MNIST, root)
 
 
 def load_mnist_completion(binarisation_seed: int = 0, root: Path | str | None = None) -> Dataset:
@@ -45,12 +45,7 @@ def load_mnist_completion(binarisation_seed: int = 0, root: Path | str | None = 
     Raises:
         DataError: a file is missing or is not the standard one.
     """
-    generator = seeded("binarisation_seed", binarisation_seed)
-    train, validation = _cut(binarise(_read(IMAGES, root), generator))
-    test = binarise(_read(TEST_IMAGES, root), generator)
-    parts = [halves(images) for images in (train, validation, test)]
-    provenance = {**_provenance(IMAGES, TEST_IMAGES), "binarisation_seed": binarisation_seed}
-    return assemble("mnist", parts, "bernoulli", ((14, 28), (14, 28)), provenance)
+    return _completion(MNIST, binarisation_seed, root)
 
 
 def load_mnist_classification(root: Path | str | None = None) -> Dataset:
@@ -65,16 +60,56 @@ def load_mnist_classification(root: Path | str | None = None) -> Dataset:
     Raises:
         DataError: a file is missing or is not the standard one.
     """
-    grey = mnist_grey(root)
-    labels = [*_cut(_read(LABELS, root)), _read(TEST_LABELS, root)]
+    return _classification(MNIST, root)
+
+
+def load_fashion_completion(binarisation_seed: int = 0, root: Path | str | None = None) -> Dataset:
+    """Complete the lower half of a garment of Fashion-MNIST: the task of MNIST, same sizes.
+
+    Raises:
+        DataError: a file is missing or is not the standard one.
+    """
+    return _completion(FASHION, binarisation_seed, root)
+
+
+def load_fashion_classification(root: Path | str | None = None) -> Dataset:
+    """Name a garment of Fashion-MNIST: the task of MNIST, same sizes.
+
+    Raises:
+        DataError: a file is missing or is not the standard one.
+    """
+    return _classification(FASHION, root)
+
+
+def _completion(source: Source, binarisation_seed: int, root: Path | str | None) -> Dataset:
+    generator = seeded("binarisation_seed", binarisation_seed)
+    grey = _grey(source, root)
+    both = binarise(torch.cat([grey["train"], grey["validation"]]), generator)
+    test = binarise(grey["test"], generator)
+    parts = [halves(images) for images in (*_cut(both), test)]
+    noted = _provenance(source, IMAGES, TEST_IMAGES)
+    provenance = {**noted, "binarisation_seed": binarisation_seed}
+    data = assemble(source.name, parts, "bernoulli", ((14, 28), (14, 28)), provenance)
+    return replace(data, fresh=fresh_halves(grey["train"]))
+
+
+def _classification(source: Source, root: Path | str | None) -> Dataset:
+    grey = _grey(source, root)
+    labels = [*_cut(_read(source, LABELS, root)), _read(source, TEST_LABELS, root)]
     inputs = centred([images.to(torch.float32) / 255 for images in grey.values()])
     parts = [Split(x, y.to(torch.int64)) for x, y in zip(inputs, labels, strict=True)]
-    provenance = _provenance(IMAGES, LABELS, TEST_IMAGES, TEST_LABELS)
-    return assemble("mnist-classification", parts, "categorical", ((28, 28), None), provenance)
+    provenance = _provenance(source, IMAGES, LABELS, TEST_IMAGES, TEST_LABELS)
+    name = f"{source.name}-classification"
+    return assemble(name, parts, "categorical", ((28, 28), None), provenance)
 
 
-def _read(position: int, root: Path | str | None) -> Tensor:
-    path, contents = read_source(MNIST, MNIST.files[position], root)
+def _grey(source: Source, root: Path | str | None) -> dict[str, Tensor]:
+    train, validation = _cut(_read(source, IMAGES, root))
+    return {"train": train, "validation": validation, "test": _read(source, TEST_IMAGES, root)}
+
+
+def _read(source: Source, position: int, root: Path | str | None) -> Tensor:
+    path, contents = read_source(source, source.files[position], root)
     return parse_idx(contents, str(path))
 
 
@@ -82,6 +117,6 @@ def _cut(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows[:-VALIDATION], rows[-VALIDATION:]
 
 
-def _provenance(*positions: int) -> dict[str, str | int]:
-    files = (MNIST.files[position] for position in positions)
-    return {f"{file.name}_sha256": file.sha256 for file in files}
+def _provenance(source: Source, *positions: int) -> dict[str, str | int]:
+    files = (source.files[position] for position in positions)
+    return {f"{file.name}_sha256": file.sha256 or file.git_blob for file in files}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -40,9 +41,34 @@ def read_bytes(path: Path | str, *, limit: int) -> bytes:
         ) from error
 
 
+def decompressed(raw: bytes, *, limit: int, name: str) -> bytes:
+    """Some bytes, decompressed if they are gzip's; ``name`` is for the errors.
+
+    Raises:
+        DataError: they are damaged, or more than ``limit`` bytes come out.
+    """
+    if not raw.startswith(GZIP_MAGIC):
+        return raw
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as unzipped:
+            return _read_at_most(unzipped, limit, name)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{name} is damaged ({error}): fetch the file again") from error
+
+
 def sha256(contents: bytes) -> str:
     """The SHA-256 checksum of some bytes, in hexadecimal."""
     return hashlib.sha256(contents).hexdigest()
+
+
+def git_blob(contents: bytes) -> str:
+    """The name that Git gives to a file of some bytes.
+
+    Example:
+        >>> git_blob(b"")
+        'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    """
+    return hashlib.sha1(b"blob %d\0" % len(contents) + contents, usedforsecurity=False).hexdigest()
 
 
 def _read_at_most(stream: BinaryIO | gzip.GzipFile, limit: int, path: Path | str) -> bytes:

@@ -15,11 +15,14 @@ class SourceFile:
         name: its name, without the ``.gz`` of a compressed copy.
         sha256: checksum of its decompressed contents; empty where every owner's copy is good.
         limit: the largest number of decompressed bytes it may have.
+        git_blob: the name by which Git knows the file as the mirrors store it, where that is the
+            only checksum that its authors published. A decompressed copy is not checked by it.
     """
 
     name: str
     sha256: str
     limit: int
+    git_blob: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Source:
         advice: how a person gets the files.
         mirrors: web folders that hold all of the files, best first; none if it is not public.
         suffix: what the mirrors add to the files' names.
+        shared_names: whether another data set has files of the same names, so that they are looked
+            for in the folder of this name alone.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Source:
     advice: str
     mirrors: tuple[str, ...] = ()
     suffix: str = ""
+    shared_names: bool = False
 
 
 MNIST = Source(
@@ -73,6 +79,53 @@ MNIST = Source(
     suffix=".gz",
 )
 
+FASHION = Source(
+    name="fashion-mnist",
+    files=(
+        SourceFile(
+            "train-images-idx3-ubyte",
+            "",
+            47_040_016,
+            git_blob="e6ee0e37929b03937517cd45e65f4e8ca9de720d",
+        ),
+        SourceFile(
+            "train-labels-idx1-ubyte",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            60_008,
+        ),
+        SourceFile(
+            "t10k-images-idx3-ubyte",
+            "",
+            7_840_016,
+            git_blob="667844f10bb92ae415eddb04e718f3e702547007",
+        ),
+        SourceFile(
+            "t10k-labels-idx1-ubyte",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+            10_008,
+        ),
+    ),
+    advice=(
+        "run `sfnn data download fashion-mnist`, or put its four files into a folder fashion-mnist "
+        "in the one that SFNN_DATA names"
+    ),
+    mirrors=(
+        "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+    suffix=".gz",
+    shared_names=True,
+)
+
+OMNIGLOT = Source(
+    name="omniglot",
+    files=(
+        SourceFile("chardata.mat", "", 2**28, git_blob="016a3536ffe5e1d38e42563a18d7a78bfaf643ec"),
+    ),
+    advice="run `sfnn data download omniglot`, or set SFNN_DATA to the folder that has it",
+    mirrors=("https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/",),
+)
+
 OLIVETTI = Source(
     name="olivetti",
     files=(
@@ -98,7 +151,7 @@ TFD = Source(
     ),
 )
 
-SOURCES = {source.name: source for source in (MNIST, OLIVETTI, TFD)}
+SOURCES = {source.name: source for source in (MNIST, FASHION, OMNIGLOT, OLIVETTI, TFD)}
 
 
 def source_of(name: str) -> Source:

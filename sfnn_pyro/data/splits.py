@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,6 +62,8 @@ class Dataset:
         x_shape, y_shape: ``(rows, columns)`` of ``x`` and ``y`` for drawing, or None where they are
             no image.
         provenance: seeds, checksums of the source files and split sizes; fit for JSON.
+        side_by_side: whether pictures of x stand to the left of those of y, not above them.
+        fresh: samples the training data anew from their grey values; None where there are none.
 
     Example:
         >>> from sfnn_pyro.data import load_dataset
@@ -78,6 +80,8 @@ class Dataset:
     x_shape: tuple[int, int] | None
     y_shape: tuple[int, int] | None
     provenance: dict[str, str | int]
+    side_by_side: bool = False
+    fresh: Callable[[torch.Generator], Split] | None = None
 
     def __post_init__(self) -> None:
         if self.likelihood not in LIKELIHOODS:
@@ -94,7 +98,8 @@ class Dataset:
     def y_size(self) -> int:
         """Number of targets, ``dy``; for class labels, the number of classes."""
         if self.likelihood == "categorical":
-            return 1 + max(int(part.y.max()) for part in (self.train, self.validation, self.test))
+            parts = (self.train, self.validation, self.test)
+            return 1 + max(int(part.y.max()) for part in parts if len(part))
         return self.train.y.shape[1]
 
     def to(self, device: str) -> Dataset:

@@ -1,6 +1,7 @@
 """Runs: a configuration, the folder it is trained in, and checkpoints from which it resumes."""
 
-from sfnn_pyro.runs.configuration import MAX_PARTICLES, NETWORKS, PROPOSALS, RunConfig, RunError
+from sfnn_pyro.runs.choices import MAX_PARTICLES, NETWORKS, PRECISIONS, PROPOSALS, RunError
+from sfnn_pyro.runs.configuration import RunConfig
 from sfnn_pyro.runs.folder import RunInUseError, load_model, locked, read_config
 from sfnn_pyro.runs.records import machine, standard_error
 from sfnn_pyro.runs.training_run import train_run
@@ -8,6 +9,7 @@ from sfnn_pyro.runs.training_run import train_run
 __all__ = [
     "MAX_PARTICLES",
     "NETWORKS",
+    "PRECISIONS",
     "PROPOSALS",
     "RunConfig",
     "RunError",

@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,8 @@ class CheckpointedTraining(Callback, ABC):
     """Kind of the checkpoint file, with its version."""
 
     trainer: Trainer
+    callbacks: Sequence[Callback] = ()
+    """Others that the trainer calls, before this one."""
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class CheckpointedTraining(Callback, ABC):
 
     def train(self) -> None:
         """Runs the trainer to the end of its schedule."""
-        for _ in self.trainer.run(self):
+        for _ in self.trainer.run(*self.callbacks, self):
             self._agree(False)
 
     def save(self) -> None:

@@ -1,32 +1,36 @@
 """The configuration of a run: everything that determines a training, and how it is built."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from pyro.infer import ELBO
 
-from sfnn_pyro.data import Dataset, load_dataset
-from sfnn_pyro.estimators import ESTIMATORS, Estimator
+from sfnn_pyro.data import DATASET_NAMES, Dataset, OwnData, load_dataset, load_own
+from sfnn_pyro.data.own import checksum_of
+from sfnn_pyro.data.own.task import second_file
+from sfnn_pyro.estimators import ESTIMATORS, Resampled
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
-from sfnn_pyro.models import SFNN
+from sfnn_pyro.models import SFNN, HybridSFNN
 from sfnn_pyro.reparam import deterministic
+from sfnn_pyro.runs.choices import (
+    HYBRIDS,
+    PROPOSALS,
+    RunError,
+    accepts,
+    check_combinations,
+    check_values,
+)
+from sfnn_pyro.runs.run_data import adapted, own_path, training_data
 from sfnn_pyro.runs.tables import read_table
 from sfnn_pyro.system.memory import available_memory, check_memory
-from sfnn_pyro.system.numbers import check_whole
-from sfnn_pyro.training import Schedule, Trainer
+from sfnn_pyro.training import OPTIMIZERS, Schedule, Trainer
 
-NETWORKS = ("sfnn", "deterministic")
-PROPOSALS = ("prior", "recognition", "mixture")
-MAX_PARTICLES = 10**9
-MAX_WIDTH = 2**40
 BYTES_PER_UNIT = 4  # of every particle of a minibatch, float32
 BYTES_PER_PARAMETER = 12  # itself, its gradient and its momentum, float32
-
-
-class RunError(ValueError):
-    """A run that cannot be configured or resumed; the message names the file and the way out."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +38,33 @@ class RunConfig:
     """Everything that determines a training.
 
     Arguments:
-        data: a name that ``load_dataset`` knows.
-        network: ``"sfnn"``, or ``"deterministic"`` for the paper's network A.
+        data: a name that ``load_dataset`` knows, or the path of a file or folder for ``load_own``.
+        network: ``"sfnn"``; ``"deterministic"``, ``"hybrid"`` or ``"coins"`` for the paper's
+            networks A, C and D.
         hidden: widths of the hidden layers.
         estimator: a name in ``ESTIMATORS``.
         particles: M.
         schedule: how long and how fast.
         proposal: ``"prior"``; or ``"recognition"`` for a recognition network that is trained
             beside the network; or ``"mixture"`` of the two, half of the particles of each.
+        stochastic: stochastic units in each hidden layer of the networks C and D.
+        encoder: units of a learned proposal's encoder; 0 for none.
+        insomnia: of ``ReweightedWakeSleep``.
+        kept: how many particles are back-propagated (``Resampled``); 0 for all.
+        likelihood: of the targets; that of the data if empty.
+        binarise: when grey values of the training data are sampled as 0 or 1: ``"once"``,
+            ``"epoch"`` for anew in every epoch, or ``"none"``; as the data have it if empty.
+        noise: standard deviation of Gaussian noise on the training inputs, anew each epoch.
+        optimizer: a name in ``OPTIMIZERS``.
+        ema: decay of a moving average of the parameters, which is what is validated and kept; 0
+            for none.
+        patience: number of epochs without a better validation after which the training ends; 0
+            for never.
+        precision: of the training's matrix products, ``"float32"`` or ``"bfloat16"``.
+        own: what is chosen about a file of one's own.
 
     Raises:
-        RunError: a value is none of the known ones.
+        RunError: a value is none of the known ones, or two of them exclude each other.
     """
 
     data: str = "digits"
@@ -54,68 +74,137 @@ class RunConfig:
     particles: int = 20
     schedule: Schedule = field(default_factory=Schedule)
     proposal: str = "prior"
+    stochastic: int = 40
+    encoder: int = 200
+    insomnia: float = 1.0
+    kept: int = 0
+    likelihood: str = ""
+    binarise: str = ""
+    noise: float = 0.0
+    optimizer: str = "sgd"
+    ema: float = 0.0
+    patience: int = 0
+    precision: str = "float32"
+    own: OwnData = field(default_factory=OwnData)
 
     def __post_init__(self) -> None:
-        _check_choice("network", self.network, NETWORKS)
-        _check_choice("estimator", self.estimator, tuple(ESTIMATORS))
-        _check_choice("proposal", self.proposal, PROPOSALS)
-        check_whole("particles", self.particles, 1, MAX_PARTICLES, RunError)
-        for width in self.hidden:
-            check_whole("hidden: the width", width, None, MAX_WIDTH, RunError)
-        if not self.hidden or min(self.hidden) < 1:
-            raise RunError(f"hidden={list(self.hidden)}: give at least one width, each 1 or more")
-        if self.proposal != "prior" and self.network == "deterministic":
-            raise RunError(
-                f"proposal={self.proposal!r}: a deterministic network has no hidden units to "
-                "propose; leave --proposal out, or train --network sfnn"
-            )
-        if not _accepts(self.estimator, self.proposal):
-            fitting = [name for name in PROPOSALS if _accepts(self.estimator, name)]
+        check_values(self)
+        check_combinations(self)
+        if not accepts(self.estimator, self.proposal):
+            fitting = [name for name in PROPOSALS if accepts(self.estimator, name)]
             raise RunError(
                 f"proposal={self.proposal!r}: the estimator {self.estimator} does not take it; "
                 f"choose {' or '.join(fitting)}, or another estimator"
             )
 
-    def load_data(self) -> Dataset:
-        return load_dataset(self.data)
+    @property
+    def is_own(self) -> bool:
+        """Whether the data are a file or folder of one's own."""
+        return self.data not in DATASET_NAMES
 
-    def make_model(self, data: Dataset) -> SFNN:
+    def pinned(self) -> "RunConfig":
+        """The same configuration with the absolute path and the checksum of a file of one's own.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        if not self.is_own:
+            return self
+        path = own_path(self.data).absolute()
+        second = second_file(self.own)
+        own = self.own if second is None else replace(self.own, y=str(second.absolute()))
+        if not own.sha256:
+            own = replace(own, sha256=checksum_of(path, second))
+        return replace(self, data=str(path), own=own)
+
+    def load_data(self) -> Dataset:
+        """The data, under the likelihood of the configuration.
+
+        Raises:
+            DataError: they are not here, or another file than the one that was trained on.
+        """
+        if self.is_own:
+            return load_own(
+                own_path(self.data),
+                self.own,
+                likelihood=self.likelihood,
+                binarisation=self.binarise,
+            )
+        return adapted(load_dataset(self.data), self.likelihood, self.binarise)
+
+    def make_model(self, data: Dataset) -> Any:
         """The network that fits the data, freshly initialised from the schedule's seed."""
         sizes = [data.x_size, *self.hidden, data.y_size]
         _check_memory(sizes)
         with torch.random.fork_rng():
             torch.manual_seed(self.schedule.seed)
+            if self.network in HYBRIDS:
+                learned = self.network == "hybrid"
+                return HybridSFNN(
+                    sizes, data.likelihood, stochastic=self.stochastic, learned=learned
+                )
             return SFNN(sizes, data.likelihood)
 
-    def make_estimator(self) -> Estimator:
-        return ESTIMATORS[self.estimator](num_particles=self.particles)
+    def make_estimator(self) -> ELBO:
+        """The estimator, of which a few particles alone may be back-propagated.
 
-    def make_trainer(self, model: SFNN, data: Dataset) -> Trainer:
+        Raises:
+            ValueError: it cannot be with so many particles.
+        """
+        options: dict[str, Any] = {"insomnia": self.insomnia} if self.estimator == "rws" else {}
+        estimator = ESTIMATORS[self.estimator](num_particles=self.particles, **options)
+        if not self.kept:
+            return estimator
+        try:
+            return Resampled(estimator, self.kept)
+        except ValueError as error:
+            raise RunError(f"kept={self.kept}: {error}; leave --kept out") from error
+
+    def make_trainer(self, model: Any, data: Dataset) -> Trainer:
         program = self.program(model)
         guide = self.make_guide(model, program)
         self._check_memory_of_step()
+        if self.patience and not len(data.validation):
+            raise RunError(
+                f"patience={self.patience}: there are no validation data to improve on; leave "
+                "--patience out, or give a --validation share"
+            )
         learned = guide.parameters() if self.proposal != "prior" else ()
         return Trainer(
             model=program,
             guide=guide,
             estimator=self.make_estimator(),
             parameters=list(dict.fromkeys([*model.parameters(), *learned])),
-            train_data=data.train,
+            train_data=training_data(data, self.schedule.seed, self.binarise, self.noise),
             validation_data=data.validation,
             schedule=self.schedule,
             validation_particles=validation_particles(self.particles),
+            make_optimizer=OPTIMIZERS[self.optimizer],
+            ema=self.ema,
         )
 
-    def make_guide(self, model: SFNN, program: Any) -> Any:
+    def make_guide(self, model: Any, program: Any) -> Any:
         """The proposal for a program of a model; a learned one is initialised from the seed."""
         prior = PriorProposal(program)
         if self.proposal == "prior":
             return prior
         with torch.random.fork_rng():
             torch.manual_seed(self.schedule.seed)
-            recognition = RecognitionNetwork(model).to(next(model.parameters()))
+            recognition = RecognitionNetwork(self._latents(model), self.encoder)
+            recognition.to(next(model.parameters()))
         return (
             recognition if self.proposal == "recognition" else MixtureProposal(prior, recognition)
+        )
+
+    def _latents(self, model: Any) -> Any:
+        """What a recognition network reads of a model: the widths of its latents, its output."""
+        if self.network not in HYBRIDS:
+            return model
+        n_in, *hidden, n_out = model.sizes
+        return SimpleNamespace(
+            sizes=[n_in, *(self.stochastic for _ in hidden), n_out],
+            likelihood=model.likelihood,
+            data_size=model.data_size,
         )
 
     def _check_memory_of_step(self) -> None:
@@ -129,7 +218,7 @@ class RunConfig:
             RunError,
         )
 
-    def program(self, model: SFNN) -> Any:
+    def program(self, model: Any) -> Any:
         """The model as this network runs it: as it is, or with every latent at its mean."""
         return deterministic(model) if self.network == "deterministic" else model
 
@@ -156,19 +245,6 @@ def validation_particles(particles: int) -> int:
     return min(particles, 20)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise RunError(f"{name}={value!r}: choose one of {', '.join(choices)}")
-
-
-def _accepts(estimator: str, proposal: str) -> bool:
-    """Whether an estimator takes a proposal."""
-    accepted = ESTIMATORS[estimator].proposals
-    if proposal == "mixture":
-        return "mixture" in accepted
-    return ("prior" if proposal == "prior" else "guide") in accepted
-
-
 def proposal_for(estimator: str) -> str:
     """The proposal of an estimator for which none was chosen: the prior, where it is taken.
 
@@ -177,7 +253,7 @@ def proposal_for(estimator: str) -> str:
         ('prior', 'recognition')
     """
     known = estimator in ESTIMATORS  # another is refused elsewhere
-    return "recognition" if known and not _accepts(estimator, "prior") else "prior"
+    return "recognition" if known and not accepts(estimator, "prior") else "prior"
 
 
 def _check_memory(sizes: list[int]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -12,9 +12,9 @@ import torch
 
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.distributed import DistributedTrainer, ProcessGroup, check_agreement
-from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs.checkpointed import CheckpointedTraining
-from sfnn_pyro.runs.configuration import RunConfig, RunError
+from sfnn_pyro.runs.choices import RunError
+from sfnn_pyro.runs.configuration import RunConfig
 from sfnn_pyro.runs.folder import (
     check_provenance,
     load_model,
@@ -27,8 +27,8 @@ from sfnn_pyro.system.atomic_files import remove_leftovers, write_text
 from sfnn_pyro.system.devices import check_device
 from sfnn_pyro.system.shell_words import command
 from sfnn_pyro.system.stop_requests import StopRequest, interruptible
-from sfnn_pyro.training import Epoch, NonFiniteError, Trainer
-from sfnn_pyro.training.stored_state import StateError, stored_tensors
+from sfnn_pyro.training import Callback, EarlyStopping, Epoch, NonFiniteError, Trainer
+from sfnn_pyro.training.stored_state import StateError, check_keys, stored_tensors
 
 WRITTEN = (
     "config.json",
@@ -53,7 +53,8 @@ def train_run(
     group: ProcessGroup | None = None,
     split: str = "data",
     resume_command: str | None = None,
-) -> tuple[SFNN, Dataset]:
+    callbacks: Sequence[Callback] = (),
+) -> tuple[Any, Dataset]:
     """Trains in a run folder, from its checkpoint if it holds one, until its ``model.pt`` exists.
 
     However often the process is killed on the way and this is called again, parameters and
@@ -72,6 +73,7 @@ def train_run(
             ``DistributedTrainer``.
         resume_command: what an interrupted training says that resumes it, in quotation marks;
             ``sfnn train --resume`` unless given.
+        callbacks: further callbacks of the trainer, such as ``Tracking``.
 
     Returns:
         The trained model and its data.
@@ -96,6 +98,7 @@ def train_run(
     if not checkpoint_minutes >= 0:
         raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
     group = group or ProcessGroup()
+    config = config.pinned()
     config.make_estimator()  # refuses what it cannot be before anything is made
     data = config.load_data().to(check_device(device))
     check_agreement(group, {**_facts(config, data), "split": split})
@@ -111,6 +114,8 @@ def train_run(
             run = _TrainingRun(
                 config, folder, data, model, request, interval, group, split, on_step
             )
+            patience = [EarlyStopping(config.patience)] if config.patience else []
+            run.callbacks = [*callbacks, *patience]
             run.resume_command = resume_command or command("sfnn", "train", "--resume", folder)
             run.run()
     return model, data
@@ -127,7 +132,7 @@ class _TrainingRun(CheckpointedTraining):
         config: RunConfig,
         folder: Path,
         data: Dataset,
-        model: SFNN,
+        model: Any,
         request: StopRequest,
         interval: float,
         group: ProcessGroup,
@@ -172,11 +177,7 @@ class _TrainingRun(CheckpointedTraining):
     def check_complete(self, state: dict[str, Any]) -> None:
         if not (state["steps"] or state["history"]):
             return
-        slots = state["optimizer"]["state"]
-        if self.config.schedule.momentum:
-            for number in range(len(self.trainer.trained)):
-                if not torch.is_tensor(slots.get(number, {}).get("momentum_buffer")):
-                    raise StateError(f"optimizer.state[{number}] has no momentum")
+        self._check_slots(state)
         if self.config.estimator == "g1" and self.config.network == "sfnn":
             like = {
                 f"h{number}": self.trainer.trained[0].new_zeros(2, width)
@@ -184,9 +185,33 @@ class _TrainingRun(CheckpointedTraining):
             }
             stored_tensors("averages", state["moment"]["estimator"]["averages"], like)
 
+    def _check_slots(self, state: dict[str, Any]) -> None:
+        """Refuses an optimizer's state that no step leaves."""
+        slots = state["optimizer"]["state"]
+        adaptive = self.config.optimizer != "sgd"
+        if not adaptive and not self.config.schedule.momentum:
+            return
+        steps = len(state["history"]) * self.trainer.steps_per_epoch + state["steps"]
+        for number in range(len(self.trainer.trained)):
+            name, found = f"optimizer.state[{number}]", slots.get(number, {})
+            if not adaptive:
+                if not torch.is_tensor(found.get("momentum_buffer")):
+                    raise StateError(f"{name} has no momentum")
+                continue
+            check_keys(name, found, ("step", "exp_avg", "exp_avg_sq"))
+            if not torch.is_tensor(found["step"]) or found["step"].item() != steps:
+                raise StateError(f"{name}: step is not {steps}")
+            if not torch.is_tensor(found["exp_avg"]) or not torch.is_tensor(found["exp_avg_sq"]):
+                raise StateError(f"{name} has no averages")
+            if (found["exp_avg_sq"] < 0).any():
+                raise StateError(f"{name}: exp_avg_sq is negative")
+
     def train(self) -> None:
         self._first_step = self.trainer.steps
-        super().train()
+        half = self.config.precision == "bfloat16"
+        device = self.trainer.trained[0].device.type
+        with torch.autocast(device, torch.bfloat16) if half else nullcontext():
+            super().train()
 
     def after_step(self, log_likelihood: float) -> None:
         self._write_config()
@@ -209,10 +234,13 @@ class _TrainingRun(CheckpointedTraining):
             write_history(self.trainer.history, self.folder / "history.csv")
             self._save_model("model.pt")
             self.checkpoint.unlink(missing_ok=True)
+        if self.trainer.average is not None:  # what was saved is what is returned
+            self.trainer.average.write_to(self.trainer.trained)
 
     def _save_model(self, name: str) -> None:
         path = self.folder / name
-        save_model(self.model, self.config, self.data, path, self.trainer.guide)
+        with self.trainer.averaged():
+            save_model(self.model, self.config, self.data, path, self.trainer.guide)
 
     def fail(self, error: NonFiniteError) -> None:
         self.save()
@@ -245,7 +273,7 @@ class _TrainingRun(CheckpointedTraining):
 def _facts(config: RunConfig, data: Dataset) -> dict[str, Any]:
     """What must be the same on all processes of a training, under the name that an error gives."""
     options = asdict(config)
-    options |= options.pop("schedule")
+    options |= {**options.pop("schedule"), **options.pop("own")}
     parts = {"training": data.train, "validation": data.validation}
     contents = {f"the {name} data's x": part.x for name, part in parts.items()}
     contents |= {f"the {name} data's y": part.y for name, part in parts.items()}

@@ -1,19 +1,29 @@
 """Training by stochastic gradient descent: trainer, schedule, optimizers, callbacks."""
 
+from sfnn_pyro.training.averaging import MovingAverage
 from sfnn_pyro.training.callbacks import Callback
+from sfnn_pyro.training.early_stopping import EarlyStopping
 from sfnn_pyro.training.non_finite import NonFiniteError, TrainingError
-from sfnn_pyro.training.optimizers import JointOptim, sgd
+from sfnn_pyro.training.optimizers import OPTIMIZERS, JointOptim, adam, adamw, sgd
 from sfnn_pyro.training.schedule import Schedule, minibatches, triangular
+from sfnn_pyro.training.tracking import Tracker, Tracking
 from sfnn_pyro.training.trainer import Epoch, Trainer
 
 __all__ = [
+    "OPTIMIZERS",
     "Callback",
+    "EarlyStopping",
     "Epoch",
     "JointOptim",
+    "MovingAverage",
     "NonFiniteError",
     "Schedule",
+    "Tracker",
+    "Tracking",
     "Trainer",
     "TrainingError",
+    "adam",
+    "adamw",
     "minibatches",
     "sgd",
     "triangular",

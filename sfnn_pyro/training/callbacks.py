@@ -27,6 +27,14 @@ class Callback:
         epoch 1: 12 steps
     """
 
+    def should_stop(self, trainer: "Trainer") -> bool:
+        """Asked before every epoch: whether the training ends here.
+
+        The answer may depend on the trainer's history alone, so that a resumed training ends where
+        an uninterrupted one does.
+        """
+        return False
+
     def on_step(self, trainer: "Trainer", log_likelihood: float) -> None:
         """Called after every step with its mean estimate in nats per datapoint."""
 

@@ -1,6 +1,6 @@
 """PyTorch optimizers: the paper's, and one of any kind under Pyro's ``SVI``."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -28,6 +28,38 @@ def sgd(parameters: list[Tensor], schedule: Schedule) -> torch.optim.Optimizer:
         weight_decay=schedule.weight_decay,
         fused=True,
     )
+
+
+def adam(parameters: list[Tensor], schedule: Schedule) -> torch.optim.Optimizer:
+    """Adam, with the weight decay of a schedule added to the gradients; it has no momentum.
+
+    Arguments:
+        parameters: what is trained.
+        schedule: its learning rate is the highest.
+    """
+    return torch.optim.Adam(
+        parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
+
+
+def adamw(parameters: list[Tensor], schedule: Schedule) -> torch.optim.Optimizer:
+    """Adam, with the weight decay of a schedule apart from the gradients.
+
+    Arguments:
+        parameters: what is trained.
+        schedule: its learning rate is the highest.
+    """
+    return torch.optim.AdamW(
+        parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
+
+
+OPTIMIZERS: dict[str, Callable[[list[Tensor], Schedule], torch.optim.Optimizer]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+}
+"""By the name that the command line uses."""
 
 
 class JointOptim(PyroOptim):

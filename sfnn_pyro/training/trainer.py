@@ -5,7 +5,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from sfnn_pyro.data import Split
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.particles.programs import BadValue
+from sfnn_pyro.training.averaging import MovingAverage
 from sfnn_pyro.training.callbacks import Callback
 from sfnn_pyro.training.non_finite import (
     NonFiniteError,
@@ -85,6 +86,7 @@ class Trainer:
         validation_particles: M of the validation's estimate.
         make_optimizer: makes a PyTorch optimizer from the parameters and the schedule. The
             learning rate of each of its parameter groups is the highest of that group.
+        ema: decay of a moving average of the parameters, which is what is validated; 0 for none.
 
     Raises:
         NonFiniteError: on a step whose objective or gradient is not finite.
@@ -111,6 +113,7 @@ class Trainer:
     parameters: list[Tensor] | None = None
     validation_particles: int = 20
     make_optimizer: Callable[[list[Tensor], Schedule], torch.optim.Optimizer] = sgd
+    ema: float = 0.0
     history: list[Epoch] = field(default_factory=list, init=False)
     epoch_data: Split = field(init=False, repr=False)
     epoch_estimator: ELBO = field(init=False, repr=False)
@@ -121,6 +124,7 @@ class Trainer:
         self.trained = list(dict.fromkeys(self.parameters))
         self.optimizer = self.make_optimizer(self.trained, self.schedule)
         self._optim = JointOptim(self.optimizer)
+        self.average = MovingAverage(self.trained, self.ema) if self.ema else None
         self._highest_rates = [group["lr"] for group in self.optimizer.param_groups]
         # A store of its own, so that no other model of this process shares a parameter's name.
         self._store: Any = {"params": {}, "constraints": {}}
@@ -153,7 +157,8 @@ class Trainer:
         """Trains from the present state to the end of the schedule; yields after every epoch.
 
         Arguments:
-            callbacks: called in their order after every step, validation batch and epoch.
+            callbacks: called in their order after every step, validation batch and epoch; one of
+                them may end the training before an epoch.
         """
         if not self._seeded:
             self.seed_random_state()
@@ -164,12 +169,15 @@ class Trainer:
                 callback.on_validation(self, datapoints)
 
         while len(self.history) < self.schedule.epochs:
+            if any(callback.should_stop(self) for callback in callbacks):
+                return
             for rows in self.minibatches(len(self.history))[self._steps :]:
                 mean = self.step(rows)
                 for callback in callbacks:
                     callback.on_step(self, mean)
             mean = self._total / len(self.epoch_data)
-            validation = self.validate(on_batch)
+            with self.averaged():
+                validation = self.validate(on_batch)
             self.history.append(Epoch(len(self.history) + 1, self.learning_rate, mean, validation))
             self._steps, self._total = 0, 0.0
             self._enter_epoch()
@@ -207,9 +215,15 @@ class Trainer:
             self.set_random_state(before)
             raise diagnosis from None
         self._optim(self.trained)
+        if self.average is not None:
+            self.average.update(self.trained)
         self._steps += 1
         self._total += mean * len(rows)
         return mean
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While a block runs, the parameters are their moving average, if there is one."""
+        return nullcontext() if self.average is None else self.average.in_place_of(self.trained)
 
     def minibatches(self, epoch: int) -> Sequence[Tensor]:
         """Rows of every minibatch of an epoch, from 0."""
@@ -294,7 +308,9 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, except for its arguments."""
+        average = {} if self.average is None else {"average": self.average.state_dict()}
         return {
+            **average,
             "parameters": [p.detach() for p in self.trained],
             "optimizer": self.optimizer.state_dict(),
             "moment": self.random_state(),
@@ -319,6 +335,8 @@ class Trainer:
         self._seeded = loaded["seeded"]
         self._steps, self._total = loaded["steps"], loaded["total"]
         self.history[:] = loaded["history"]
+        if self.average is not None:
+            self.average.load_state_dict(loaded["average"])
         self._enter_epoch()
         self.set_random_state(loaded["moment"])
 
@@ -356,6 +374,9 @@ class Trainer:
             "history": self._checked_history(state["history"]),
         }
         self._check_agreement(loaded, state.get("all_steps"))
+        if self.average is not None:
+            steps = len(loaded["history"]) * self.steps_per_epoch + loaded["steps"]
+            loaded["average"] = self.average.checked_state(state.get("average"), steps)
         return loaded
 
     def _checked_history(self, stored: Any) -> list[Epoch]:

@@ -13,6 +13,9 @@ def test_the_names_are_those_of_the_contract():
         "digits-classification",
         "mnist",
         "mnist-classification",
+        "fashion-mnist",
+        "fashion-mnist-classification",
+        "omniglot",
         "olivetti",
         "tfd",
     }

@@ -248,7 +248,7 @@ def test_what_is_no_terminal_gets_no_progress_bar(site, tmp_path, capfd):
 
 @pytest.mark.parametrize("name", ["digits", "imagenet", ""])
 def test_what_cannot_be_downloaded(tmp_path, name):
-    with refusal(repr(name), "choose one of mnist, olivetti"):
+    with refusal(repr(name), "choose one of mnist, fashion-mnist, omniglot, olivetti"):
         download(name, root=tmp_path)
 
 

@@ -1,0 +1,131 @@
+"""The reader of a folder of pictures."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfnn_pyro.data.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".pbm")
+MAX_PIXELS = 2**26
+"""Of one picture."""
+
+
+def picture_files(folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
+    """The pictures of a folder and of those in it, in the order of their names, and the rest.
+
+    Returns:
+        Names relative to the folder with their paths; and the names of the other files. Names that
+        begin with a dot are neither.
+    """
+    pictures, others = [], []
+    for place, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        for name in names:
+            if name.startswith("."):
+                continue
+            path = Path(place) / name
+            relative = path.relative_to(folder).as_posix()
+            if path.suffix.lower() in SUFFIXES:
+                pictures.append((relative, path))
+            else:
+                others.append(relative)
+    return sorted(pictures), sorted(others)
+
+
+def read_pictures(
+    files: Sequence[tuple[str, Path]],
+    opened: Callable[[str, Path], bytes],
+    shape: tuple[int, ...],
+    limit: int,
+) -> dict[str, NDArray[Any]]:
+    """The pictures in grey, ``"pictures"`` (N, rows, columns), and the ``"folders"`` they are in.
+
+    Transparent parts are white. Of a picture of several frames the first is taken.
+
+    Arguments:
+        files: names and paths.
+        opened: the bytes of a file.
+        shape: rows and columns to which each is resized; if empty, all must have one size.
+        limit: bytes that the pictures may take together.
+
+    Raises:
+        DataError: a picture is damaged or too large, or has another size than the first.
+    """
+    grey: list[NDArray[Any]] = []
+    for name, path in files:
+        picture = read_picture(opened(name, path), str(path), shape)
+        if grey and picture.shape != grey[0].shape:
+            raise DataError(
+                f"{path} has {_size(picture)} pixels and {files[0][1]} {_size(grey[0])}: give "
+                "--shape, to which all are resized, such as 28x28"
+            )
+        if not grey and picture.nbytes * len(files) > limit:
+            raise DataError(
+                f"{len(files):,} pictures of {_size(picture)} pixels do not fit the memory: give a "
+                "smaller --shape"
+            )
+        grey.append(picture)
+    arrays = {"pictures": np.stack(grey)}
+    folders = [os.path.dirname(name) for name, _ in files]
+    if len(set(folders)) > 1:
+        arrays["folders"] = np.array(folders)
+    return arrays
+
+
+def read_picture(raw: bytes, name: str, shape: tuple[int, ...] = ()) -> NDArray[Any]:
+    """A picture in grey, uint8, or float32 in [0, 1] where it has more than 256 shades."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise DataError(f"{name}: Pillow is not installed: pip install 'sfnn_pyro[cli]'") from error
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(raw)) as picture:
+            warnings.simplefilter("ignore")
+            if picture.width * picture.height > MAX_PIXELS:
+                raise DataError(
+                    f"{name} has {picture.height} x {picture.width} pixels: make it smaller"
+                )
+            return _grey(picture, shape)
+    except DataError:
+        raise
+    except Exception as error:  # the readers of some fifty formats raise what they like
+        first = str(error).partition("\n")[0].replace(str(io.BytesIO), "it")
+        raise DataError(f"{name} is no picture that can be read ({first[:100]})") from error
+
+
+def _grey(picture: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    from PIL import Image
+
+    if picture.mode.startswith(("I", "F")):  # 16 bits and more
+        values = np.asarray(picture, dtype=np.float32)
+        deep = picture.mode.startswith("I")
+        largest = 65535.0 if deep else 1.0
+        found = Image.fromarray(np.clip(values / largest, 0, 1))
+    else:
+        if picture.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in picture.info:
+            colours = picture.convert("RGBA")
+            paper = Image.new("RGBA", colours.size, "white")
+            picture = Image.alpha_composite(paper, colours)
+        found = picture.convert("L")
+    if shape and (found.height, found.width) != tuple(shape):
+        found = found.resize((shape[1], shape[0]), Image.Resampling.BOX)
+    return np.array(found)
+
+
+def _size(picture: NDArray[Any]) -> str:
+    return f"{picture.shape[0]} x {picture.shape[1]}"
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(
+        f"{error.filename} cannot be read ({error.strerror}): check its permissions"
+    ) from error
