@@ -88,7 +88,9 @@ class _LogProb(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
         to_logits, to_value = ctx.needs_input_grad
-        shape = torch.broadcast_shapes(logits.shape, value.shape)
+        shape = logits.shape
+        if value.shape != shape:
+            shape = torch.broadcast_shapes(shape, value.shape)
         wider = logits.shape == shape and value.shape == shape[len(shape) - value.dim() :]
         dtype = widened(logits[:0]).dtype
         sums = logits.new_empty(shape[:-1], dtype=dtype)

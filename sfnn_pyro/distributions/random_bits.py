@@ -20,6 +20,11 @@ SMALLEST = -(2**15)
 SMALL = 4096
 """Up to this many draws the few more operations here cost more than they save."""
 
+FEW = 2**17
+"""Up to this many draws, mostly none or one is undecided: one look at all of them comes first."""
+
+_HALF = torch.tensor(0.5)
+
 
 def draw(probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
     """Draws 0 or 1 with the given float32 probabilities, on the CPU.
@@ -52,7 +57,7 @@ def from_bits(bits: Tensor, probs: Tensor, shape: Size, dtype: torch.dtype) -> T
         dtype: of the zeros and ones.
     """
     uniform = bits[: shape.numel()].view(shape).float()
-    torch.add(torch.tensor(0.5), uniform, alpha=2**-16, out=uniform)  # u / 65536, exactly
+    torch.add(_HALF, uniform, alpha=2**-16, out=uniform)  # u / 65536, exactly
     out = uniform if dtype == torch.float32 else torch.empty(shape, dtype=dtype)
     ones = torch.le(uniform, probs, out=out)
     undecided = _undecided(bits, shape.numel())
@@ -73,6 +78,8 @@ def _at(positions: Tensor, probs: Tensor, shape: Size) -> Tensor:
 
 def _undecided(bits: Tensor, count: int) -> Tensor:
     """Positions of the draws with u = 0: first the columns that hold one, then the rows."""
+    if len(bits) <= FEW and int(bits.amin()) != SMALLEST:
+        return torch.empty(0, dtype=torch.int64)
     table = bits.view(ROWS, -1)
     columns = (table.amin(0) == SMALLEST).nonzero().squeeze(1)
     row, column = (table[:, columns] == SMALLEST).nonzero().unbind(1)

@@ -169,6 +169,16 @@ def has_law_of(kind: type, known: Any) -> bool:
         >>> has_law_of(Tilted, dist.Bernoulli)
         False
     """
+    if (kind, known) not in _LAWS:
+        _LAWS[kind, known] = _is_of_law(kind, known)
+    return _LAWS[kind, known]
+
+
+_LAWS: dict[tuple[type, Any], bool] = {}
+"""By class and law; asked at every site of every step."""
+
+
+def _is_of_law(kind: type, known: Any) -> bool:
     of_torch = getattr(torch.distributions, known.__name__, known)
     if not issubclass(kind, of_torch):
         return False

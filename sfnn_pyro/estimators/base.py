@@ -437,10 +437,11 @@ def weighted_sum(pulls: Iterable[Pull], scale: Any, like: Tensor) -> Tensor:
         for term in terms:
             _, before, score_before = totals.get(id(term), (term, None, None))
             totals[id(term)] = term, _added(before, coefficient), _added(score_before, score)
-    total = like.new_zeros(())
-    for term, coefficient, score in totals.values():
-        total = total + term.weighted(_scaled(coefficient, scale), _scaled(score, scale))
-    return total
+    parts = [
+        term.weighted(_scaled(coefficient, scale), _scaled(score, scale))
+        for term, coefficient, score in totals.values()
+    ]
+    return sum(parts[1:], parts[0]) if parts else like.new_zeros(())
 
 
 def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -448,6 +449,6 @@ def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def _scaled(coefficient: Tensor | None, scale: Any) -> Tensor | None:
-    if coefficient is None:
-        return None
+    if coefficient is None or (not torch.is_tensor(scale) and scale == 1.0):
+        return coefficient
     return coefficient * (scale.detach() if torch.is_tensor(scale) else scale)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from functools import partial as partial_call
 from typing import Any
 
@@ -156,10 +157,13 @@ class Particles:
                 "the model has no observed site, so no weight can be computed; pass the "
                 "observations to the model, or condition it with poutine.condition"
             )
-        total: Any = 0.0
+        total: Any = None
         for term, sign in self.signed_terms():
-            total = total + term.log_prob() if sign > 0 else total - term.log_prob()
-        return broadcast_weight(total, self.num_particles, self.batch_shape)
+            part = term.log_prob() if sign > 0 else -term.log_prob()
+            total = part if total is None else total + part
+        return broadcast_weight(
+            0.0 if total is None else total, self.num_particles, self.batch_shape
+        )
 
     def local_log_weight(self, plates: dict[int, str]) -> Tensor:
         """The part of a log-weight that can depend on a latent in these plates.
@@ -256,10 +260,15 @@ class _Run:
     guides: list[Trace]
     partial: list[bool]
 
-    def guide_sites(self, number: int) -> list[Any]:
-        """The sites of a guide's density, less what the model's own prior proposed."""
-        trace = self.guides[number]
-        return [] if trace is self.model else sample_sites(trace)
+    @cached_property
+    def model_sites(self) -> list[Any]:
+        """The sites of the model's density."""
+        return sample_sites(self.model)
+
+    @cached_property
+    def guide_sites(self) -> list[list[Any]]:
+        """The sites of each guide's density, less what the model's own prior proposed."""
+        return [[] if trace is self.model else sample_sites(trace) for trace in self.guides]
 
 
 @dataclass
@@ -410,14 +419,8 @@ def _assembled(
     runs: Sequence[_Run], counts: Sequence[int], nesting: int, *, vectorized: bool
 ) -> Particles:
     """The terms of all runs under one layout, joined if there is one run for each particle."""
-    numbers = range(len(counts))
     layout = Layout.of(
-        [
-            site
-            for run in runs
-            for group in (sample_sites(run.model), *(run.guide_sites(k) for k in numbers))
-            for site in group
-        ],
+        [site for run in runs for group in (run.model_sites, *run.guide_sites) for site in group],
         nesting,
     )
 
@@ -432,16 +435,15 @@ def _assembled(
             for name in names
         ]
 
-    sites = [sample_sites(run.model) for run in runs]
-    observed = terms([[s for s in group if not is_drawn(s)] for group in sites])
-    latent_sites = [[s for s in group if is_drawn(s)] for group in sites]
+    observed = terms([[s for s in run.model_sites if not is_drawn(s)] for run in runs])
+    latent_sites = [[s for s in run.model_sites if is_drawn(s)] for run in runs]
     latent = terms(latent_sites)
     by_name = dict(
         zip(dict.fromkeys(s["name"] for group in latent_sites for s in group), latent, strict=True)
     )
     components, first = [], 0
     for number, size in enumerate(counts):
-        groups = [run.guide_sites(number) for run in runs]
+        groups = [run.guide_sites[number] for run in runs]
         is_prior = runs[0].guides[number] is runs[0].model
         own: Sequence[Term] = latent if is_prior else terms(groups)
         if runs[0].partial[number]:

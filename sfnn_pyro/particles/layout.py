@@ -92,9 +92,10 @@ class Layout:
     def term(self, site: Any) -> SiteTerm:
         """The site as a term of the log-weight."""
         own = {
-            dim: frame.name
-            for dim, frame in _vectorized(site).items()
-            if self.names.get(dim) != frame.name
+            frame.dim: frame.name
+            for frame in site["cond_indep_stack"]
+            if frame.vectorized and self.names.get(frame.dim) != frame.name
+            if not is_particle_plate(frame)
         }
         return SiteTerm(
             site["name"],

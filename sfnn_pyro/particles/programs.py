@@ -161,7 +161,7 @@ def _check_observed(msg: Any) -> None:
     fn, value = msg["fn"], msg["value"]
     if not (isinstance(fn, BernoulliUnits) and fn._validate_args):
         return
-    if torch.equal(value * value, value):  # 0 and 1 alone are their own squares
+    if _is_binary(value):
         return
     bad = (value != 0) & (value != 1)
     for mask in masks_of(fn, msg["mask"]):
@@ -175,12 +175,20 @@ def _check_observed(msg: Any) -> None:
         )
 
 
+def _is_binary(value: Tensor) -> bool:
+    # 0 and 1 alone are their own squares; a sum of what remains is the cheapest look at it.
+    square = value * value
+    if not value.is_floating_point():
+        return torch.equal(square, value)
+    return square.sub_(value).abs_().sum().item() == 0
+
+
 def _check_value(msg: Any) -> None:
     """Refuses a draw that is NaN, of a law whose own arguments did not tell."""
     value = msg["value"]
     if not torch.is_tensor(value) or value.device.type != "cpu" or not value.is_floating_point():
         return
-    if value.sum().isnan() and value.isnan().any():
+    if _holds_nan(value):
         raise BadValue(
             f"site '{msg['name']}': the value drawn is NaN{_rows(value, msg['fn'].event_dim)}"
         )
@@ -198,13 +206,17 @@ def check_drawn(msg: Any) -> None:
     for name, value in _arguments(base):
         if not torch.is_tensor(value) or value.device.type != "cpu":
             continue
-        # The sum is NaN if any number is, and cheaper than to look at each.
-        if value.is_floating_point() and value.sum().isnan() and value.isnan().any():
+        if value.is_floating_point() and _holds_nan(value):
             events = max(value.dim() - len(fn.batch_shape), 0)
             raise BadValue(
                 f"site '{msg['name']}': its distribution's {name} are NaN{_rows(value, events)}: "
                 "nothing can be drawn there. Look at the data in those rows and at the parameters"
             )
+
+
+def _holds_nan(value: Tensor) -> bool:
+    # The sum is NaN if any number is, and cheaper than to look at each.
+    return math.isnan(value.sum().item()) and bool(value.isnan().any())
 
 
 def _arguments(base: Any) -> Iterator[tuple[str, Any]]:

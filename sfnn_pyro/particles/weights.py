@@ -51,11 +51,8 @@ def responsibilities(log_weight: Tensor) -> Tensor:
         tensor([0.7500, 0.2500])
     """
     log_weight = log_weight.detach()
-    peak = log_weight.amax(0, keepdim=True)
-    peak = torch.where(peak == -torch.inf, torch.zeros_like(peak), peak)
-    weight = (log_weight - peak).exp_()
-    total = weight.sum(0, keepdim=True)
-    weight = weight / torch.where(total == 0, torch.ones_like(total), total)
+    nobody = log_weight.amax(0, keepdim=True) == -torch.inf
+    weight = torch.softmax(log_weight, 0).masked_fill_(nobody, 0.0)
     return torch.threshold_(weight, math.sqrt(torch.finfo(weight.dtype).tiny), 0.0)
 
 
