@@ -14,7 +14,21 @@ from sfnn_pyro.cli.display import (
     print_json,
     shown_progress,
 )
-from sfnn_pyro.data import DATASET_NAMES, Dataset
+from sfnn_pyro.cli.own_data import (
+    Binarise,
+    Likelihood,
+    OwnInput,
+    OwnScale,
+    OwnShape,
+    OwnSplitSeed,
+    OwnTest,
+    OwnValidation,
+    OwnX,
+    OwnY,
+    sides,
+)
+from sfnn_pyro.data import DATASET_NAMES, Dataset, OwnData
+from sfnn_pyro.data.own import KINDS
 from sfnn_pyro.distributed import (
     SPLITS,
     TIMEOUT_MINUTES,
@@ -27,6 +41,7 @@ from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import (
     NETWORKS,
+    PRECISIONS,
     PROPOSALS,
     RunConfig,
     RunError,
@@ -36,7 +51,7 @@ from sfnn_pyro.runs import (
 from sfnn_pyro.runs.configuration import proposal_for
 from sfnn_pyro.runs.folder import read_history
 from sfnn_pyro.system.shell_words import command
-from sfnn_pyro.training import Schedule, Trainer, TrainingError
+from sfnn_pyro.training import OPTIMIZERS, Schedule, Trainer, TrainingError
 
 DIVERGED = 3.0
 """How many times the log-likelihood of uniform guesses is no training's result."""
@@ -63,8 +78,22 @@ def train(
         path_option("Folder of a run to resume, with the configuration stored in it."),
     ] = None,
     data: Annotated[
-        str, typer.Option(help=f"Data set to train on, one of {', '.join(DATASET_NAMES)}.")
+        str,
+        typer.Option(
+            help=f"Data to train on: one of {', '.join(DATASET_NAMES)}; or the path of your own, "
+            f"one of {', '.join(KINDS)}."
+        ),
     ] = RunConfig.data,
+    x: OwnX = OwnData.x,
+    y: OwnY = OwnData.y,
+    input_part: OwnInput = OwnData.input,
+    shape: OwnShape = "",
+    scale: OwnScale = OwnData.scale,
+    validation: OwnValidation = OwnData.validation,
+    test: OwnTest = OwnData.test,
+    split_seed: OwnSplitSeed = OwnData.split_seed,
+    likelihood: Likelihood = RunConfig.likelihood,
+    binarise: Binarise = RunConfig.binarise,
     network: Annotated[
         str, typer.Option(help=f"Kind of network, one of {', '.join(NETWORKS)}.")
     ] = RunConfig.network,
@@ -81,6 +110,50 @@ def train(
             "the prior, or a recognition network for an estimator that cannot take the prior."
         ),
     ] = None,
+    encoder: Annotated[
+        int, typer.Option(help="Units of a learned proposal's encoder. 0 for no encoder.")
+    ] = RunConfig.encoder,
+    stochastic: Annotated[
+        int,
+        typer.Option(
+            help="Stochastic units in each hidden layer of the networks hybrid and coins."
+        ),
+    ] = RunConfig.stochastic,
+    kept: Annotated[
+        int,
+        typer.Option(help="Number of particles that are back-propagated. 0 for all of them."),
+    ] = RunConfig.kept,
+    noise: Annotated[
+        float,
+        typer.Option(
+            help="Standard deviation of Gaussian noise that is added to the training inputs, anew "
+            "in each epoch. 0 for none."
+        ),
+    ] = RunConfig.noise,
+    optimizer: Annotated[
+        str, typer.Option(help=f"Optimizer, one of {', '.join(OPTIMIZERS)}.")
+    ] = RunConfig.optimizer,
+    weight_decay: Annotated[
+        float, typer.Option(help="Factor of each parameter that is added to its gradient.")
+    ] = Schedule.weight_decay,
+    ema: Annotated[
+        float,
+        typer.Option(
+            help="Decay of a moving average of the parameters, such as 0.999. The average is what "
+            "is validated and kept. 0 for none."
+        ),
+    ] = RunConfig.ema,
+    patience: Annotated[
+        int,
+        typer.Option(
+            help="Number of epochs without a better validation after which the training ends. 0 "
+            "for never."
+        ),
+    ] = RunConfig.patience,
+    precision: Annotated[
+        str,
+        typer.Option(help=f"Precision of the matrix products, one of {', '.join(PRECISIONS)}."),
+    ] = RunConfig.precision,
     particles: Annotated[
         int, typer.Option(help="Number of particles M that the estimator draws per datapoint.")
     ] = RunConfig.particles,
@@ -144,12 +217,33 @@ def train(
             estimator=estimator,
             particles=particles,
             proposal=proposal or proposal_for(estimator),
+            encoder=encoder,
+            stochastic=stochastic,
+            kept=kept,
+            noise=noise,
+            optimizer=optimizer,
+            ema=ema,
+            patience=patience,
+            precision=precision,
+            likelihood=likelihood,
+            binarise=binarise,
+            own=OwnData(
+                x=x,
+                y=y,
+                input=input_part,
+                shape=sides(shape),
+                scale=scale,
+                validation=validation,
+                test=test,
+                split_seed=split_seed,
+            ),
             schedule=Schedule(
                 epochs=epochs,
                 learning_rate=learning_rate,
                 batch_size=batch_size,
                 momentum=momentum,
                 seed=seed,
+                weight_decay=weight_decay,
             ),
         )
     resumed = _resume_command(context, folder)
@@ -255,7 +349,8 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _option(name: str) -> str:
-    return "--json" if name == "as_json" else "--" + name.replace("_", "-")
+    named = {"as_json": "--json", "input_part": "--input"}
+    return named.get(name, "--" + name.replace("_", "-"))
 
 
 def _refuse_others(context: typer.Context, allowed: set[str]) -> None:

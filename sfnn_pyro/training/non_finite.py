@@ -50,7 +50,8 @@ def check_step(loss: float, parameters: Iterable[Tensor]) -> None:
     """
     if not math.isfinite(loss):
         raise NonFiniteStep(f"the objective is {-loss}")
-    grads = [p.grad for p in parameters if p.grad is not None]
+    # A layer without inputs has a weight without elements, which have no largest.
+    grads = [p.grad for p in parameters if p.grad is not None and p.numel()]
     if not torch.nn.utils.get_total_norm(grads, norm_type=math.inf).isfinite():
         raise NonFiniteStep("the gradient is not finite")
 

@@ -97,8 +97,10 @@ def _places(contents: Contents, text: str) -> tuple[str, list[int]]:
         return text, []
     named, colon, columns = text.rpartition(":")
     matrices = [name for name in contents.arrays if _is_matrix(contents, name)]
-    if not colon and len(contents.arrays) == 1 and matrices:
-        named, columns = matrices[0], text
+    first = next(iter(contents.arrays))  # of a .npy file, whose target may be in a second one
+    alone = len(contents.arrays) == 1 or contents.kind == "NumPy array"
+    if not colon and alone and first in matrices:
+        named, columns = first, text
     if named not in matrices:
         known = ", ".join(shown(name) for name in list(contents.arrays)[:10])
         raise DataError(

@@ -1,0 +1,161 @@
+"""A person's own files through the command line: described, trained on, changed."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.commands import TINY, assert_refused, sfnn
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "my pictures [1]"
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    for number in range(30):
+        grey = chance.integers(0, 256, (6, 6)).astype("u1")
+        Image.fromarray(grey).save(folder / f"ü{number:02}.png")
+    return folder
+
+
+def test_a_folder_of_pictures_is_described_and_trained_on(capsys, pictures, tmp_path):
+    found = json.loads(sfnn(capsys, "data", "describe", pictures, "--json").out)
+    assert found["task"]["likelihood"] == "bernoulli"
+    assert (found["task"]["train"], found["task"]["x_size"]) == (24, 18)
+    run = tmp_path / "run"
+    assert sfnn(capsys, "train", "--data", pictures, "--out", run, *TINY).code == 0
+    assert json.loads((run / "config.json").read_text())["own"]["sha256"] == found["sha256"]
+    assert sfnn(capsys, "evaluate", run, "--particles=2").code == 0
+    (pictures / "ü00.png").unlink()
+    assert_refused(
+        sfnn(capsys, "evaluate", run, "--particles=2"), "is not the file of the training"
+    )
+
+
+def test_the_path_of_the_page_runs(capsys, pictures, tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "own-data.md"
+    commands = re.search(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    pictures.rename(tmp_path / "pictures")
+    monkeypatch.chdir(tmp_path)
+    for line in commands[1].splitlines():
+        program, *arguments = shlex.split(line)
+        result = sfnn(capsys, *arguments)
+        assert (program, result.code) == ("sfnn", 0), result.err
+    assert (tmp_path / "run" / "completions.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--input=none", "--proposal=recognition", "--estimator=rws"),
+        ("--input=left-half", "--network=hybrid", "--stochastic=2", "--binarise=epoch"),
+        ("--network=coins", "--stochastic=2", "--ema=0.5", "--optimizer=adam"),
+        ("--likelihood=gaussian", "--noise=0.1", "--patience=1", "--precision=bfloat16"),
+        ("--particles=4", "--kept=2", "--optimizer=adamw", "--weight-decay=0.01"),
+    ],
+)
+def test_every_kind_of_training_ends(capsys, pictures, tmp_path, options):
+    run = tmp_path / "run"
+    result = sfnn(capsys, "train", "--data", pictures, "--out", run, *TINY, *options)
+    assert result.code == 0, result.err
+    assert sfnn(capsys, "evaluate", run, "--particles=2").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--stochastic=3",), "leave --stochastic out"),
+        (("--kept=2",), "fewer than the 2 particles"),
+        (("--optimizer=adam", "--momentum=0.5"), "leave --momentum out"),
+        (("--input=none",), "leave --input out"),
+        (("--shape=28",), "give rows and columns like 28x28"),
+        (("--ema=1",), "must lie in [0, 1)"),
+        (("--data=nowhere.csv",), "nowhere.csv cannot be read"),
+        (("--data=/dev/null.npz",), "cannot be read"),
+        (("--data=/dev",), "holds no pictures"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_nothing(capsys, tmp_path, options, part):
+    result = sfnn(capsys, "train", "--out", tmp_path / "run", *TINY, *options)
+    assert_refused(result, part)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (lambda path: None, "cannot be read (No such file or directory)"),
+        (lambda path: path.mkdir(), "holds no pictures (it holds nothing)"),
+        (lambda path: path.write_bytes(b"PK"), "is no NumPy archive"),
+        (lambda path: path.write_bytes(b""), "is no NumPy archive"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(capsys, tmp_path, make, part):
+    path = tmp_path / "größe 試.npz"
+    make(path)
+    for command in (
+        ("data", "describe", path),
+        ("train", "--data", path, "--out", tmp_path / "run", *TINY),
+    ):
+        assert_refused(sfnn(capsys, *command), path.name, part)
+    assert not (tmp_path / "run").exists()
+
+
+def test_nan_is_described_and_refused(capsys, tmp_path):
+    path = tmp_path / "pairs.npz"
+    x = np.zeros((20, 3))
+    x[7, 1] = np.nan
+    np.savez(path, x=x, y=np.arange(20) % 2)
+    described = sfnn(capsys, "data", "describe", path)
+    assert described.code == 0
+    assert "1 NaN or infinite" in described.out
+    assert "cannot be trained on yet" in described.out and "number 7 (from 0)" in described.out
+    assert_refused(
+        sfnn(capsys, "train", "--data", path, "--out", tmp_path / "run", *TINY),
+        "1 of 20 datapoints hold NaN or infinity, the first is number 7 (from 0) with nan",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def write_npz(folder):
+    np.savez(folder / "d.npz", x=np.zeros((20, 3)), y=np.arange(20) % 2)
+    return folder / "d.npz", ()
+
+
+def write_npy_pair(folder):
+    np.save(folder / "x.npy", np.zeros((20, 3)))
+    np.save(folder / "y.npy", np.arange(20) % 2)
+    return folder / "x.npy", ("--x=0-2", f"--y={folder / 'y.npy'}")
+
+
+def write_csv(folder):
+    rows = "".join(f"{n}.5,1,2,{'odd' if n % 2 else 'even'}\n" for n in range(20))
+    (folder / "t.csv").write_text("a,b,ç,kind\n" + rows, encoding="utf-8")
+    return folder / "t.csv", ("--x=a,1,ç", "--y=kind")
+
+
+def write_safetensors(folder):
+    save = pytest.importorskip("safetensors.numpy").save_file
+    save({"x": np.zeros((20, 3), "f4"), "y": np.arange(20) % 2}, folder / "d.safetensors")
+    return folder / "d.safetensors", ()
+
+
+@pytest.mark.parametrize("write", [write_npz, write_npy_pair, write_csv, write_safetensors])
+def test_each_kind_of_file_is_described_and_trained_on(capsys, tmp_path, write):
+    path, options = write(tmp_path)
+    path.chmod(0o444)
+    before = path.read_bytes()
+    found = json.loads(sfnn(capsys, "data", "describe", path, *options, "--json").out)
+    assert found["problem"] is None
+    task = found["task"]
+    assert (task["likelihood"], task["x_size"], task["y_size"]) == ("categorical", 3, 2)
+    run = tmp_path / "run"
+    result = sfnn(capsys, "train", "--data", path, *options, "--out", run, *TINY)
+    assert result.code == 0, result.err
+    assert sfnn(capsys, "evaluate", run, "--particles=2").code == 0
+    assert path.read_bytes() == before
