@@ -94,7 +94,8 @@ def test_one_hot_sites_are_exact_for_a_quadratic_of_one_choice():
     probs, total, mean = torch.softmax(a, 0), torch.zeros(3), 0.0
     for k, value in enumerate(torch.eye(3)):
         h = choice.attached(value)
-        total += probs[k].detach() * torch.autograd.grad(h @ form @ h + linear @ h, a)[0]
+        value_of = h @ form @ h + linear @ h
+        total += probs[k].detach() * torch.autograd.grad(value_of, a, retain_graph=True)[0]
         mean = mean + probs[k] * (value @ form @ value + linear @ value)
     assert close(total, torch.autograd.grad(mean, a)[0])
 
