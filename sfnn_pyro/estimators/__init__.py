@@ -9,6 +9,7 @@ from sfnn_pyro.estimators.g4 import G4
 from sfnn_pyro.estimators.g5 import G5
 from sfnn_pyro.estimators.gumbel import GumbelStraightThrough
 from sfnn_pyro.estimators.ovis import OVIS
+from sfnn_pyro.estimators.reinmax import ReinMax
 from sfnn_pyro.estimators.rloo import RLOO
 from sfnn_pyro.estimators.rws import ReweightedWakeSleep
 from sfnn_pyro.estimators.vimco import VIMCO
@@ -32,6 +33,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "ovis": OVIS,
     "disarm": DisARM,
     "gumbel": GumbelStraightThrough,
+    "reinmax": ReinMax,
     "rws": ReweightedWakeSleep,
 }
 """By the name that the command line uses."""
@@ -54,6 +56,7 @@ __all__ = [
     "GumbelStraightThrough",
     "Lazy",
     "LazyLoss",
+    "ReinMax",
     "Resampled",
     "ReweightedWakeSleep",
     "WrappedEstimator",

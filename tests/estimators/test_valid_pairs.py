@@ -208,6 +208,7 @@ DECLARED = {
     "ovis": ("objective", True, True, 2),
     "disarm": ("objective", True, True, 1),
     "gumbel": ("objective", False, True, 1),
+    "reinmax": ("objective", False, True, 1),
     "rws": ("likelihood", False, False, 1),
 }
 

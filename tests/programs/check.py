@@ -279,7 +279,7 @@ def targets(name: str, estimator: Any, right: Expectations) -> list[Tensor]:
     """The expected gradients that are right for an estimator."""
     if name in ("g2", "g3"):
         return [right.of_path("identity" if name == "g2" else "sigmoid")]
-    if name == "gumbel":  # its slope depends on more than the particle
+    if name in ("gumbel", "reinmax"):  # a slope that depends on more than the law
         return []
     if name in ("g4", "g5", "resampled"):
         return [right.of_normalised]
