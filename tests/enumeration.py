@@ -24,11 +24,6 @@ class Forced(poutine.messenger.Messenger):
     def _pyro_post_sample(self, msg):
         if msg["name"] in self.values and not msg["is_observed"]:
             value = self.values[msg["name"]].expand(msg["value"].shape)
-            if torch.equal(msg["value"], value):  # as the guide drew it, with its path
-                return
-            if hasattr(msg["fn"], "attached"):  # a path of its own for every value
-                msg["value"] = msg["fn"].attached(value)
-                return
             # h + (value - h): the straight-through path stays, the value is the forced one.
             drawn = msg["value"]
             msg["value"] = value + (drawn - drawn.detach()) if drawn.requires_grad else value

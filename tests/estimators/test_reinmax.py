@@ -4,23 +4,43 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 
+from sfnn_pyro.distributions import second_order
 from sfnn_pyro.distributions.second_order import ReinMaxOneHot
 from sfnn_pyro.estimators import G3, ReinMax
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
-from tests.enumeration import Forced
 from tests.estimators.expectation import binary, close, layer_log_prob
 
 
+@pytest.fixture
+def force(monkeypatch):
+    """Gives the next draws of ReinMax's units these values: the slope depends on the value."""
+
+    def next_draws(*values):
+        queue = list(values)
+
+        def draw(probs, shape, dtype):
+            value = queue.pop(0)
+            assert value.shape == shape and value.dtype == dtype
+            return value
+
+        monkeypatch.setattr(second_order.kernels, "draw", draw)
+        return queue
+
+    return next_draws
+
+
 @pytest.mark.parametrize("blend", [0.0, 0.3, 1.0])
-def test_gradient_is_the_closed_form_on_given_particles(blend):
+def test_gradient_is_the_closed_form_on_given_particles(blend, force):
     model = SFNN([3, 4, 2, 5])
     x, y = torch.randn(6, 3), torch.rand(6, 5).round()
     h1, h2 = torch.rand(7, 6, 4).round(), torch.rand(7, 6, 2).round()
-    with Forced({"h1": h1, "h2": h2}):
-        estimator = ReinMax(7, blend=blend, max_plate_nesting=1)
-        estimator.loss_and_grads(model, PriorProposal(model), x, y)
+    left = force(h1, h2)
+    estimator = ReinMax(7, blend=blend, max_plate_nesting=1)
+    estimator.loss_and_grads(model, PriorProposal(model), x, y)
+    assert not left
 
     def slope(h, p):
         return (1 - blend) * p * (1 - p) + blend * (h - p).abs() / 2
@@ -43,7 +63,7 @@ def test_gradient_is_the_closed_form_on_given_particles(blend):
 
 
 @pytest.mark.parametrize("with_guide", [False, True])
-def test_one_layer_has_the_trapezoidal_closed_form_and_a_quadratic_no_bias(with_guide):
+def test_one_layer_has_the_trapezoidal_closed_form_and_a_quadratic_no_bias(with_guide, force):
     """One unit a datapoint: E = p (1 - p) [f'(0) + f'(1)] / 2, f = log w; exact for quadratics."""
     prior, logit = torch.tensor(-0.4), torch.tensor(0.7, requires_grad=True)
     own = logit if not with_guide else prior
@@ -62,8 +82,8 @@ def test_one_layer_has_the_trapezoidal_closed_form_and_a_quadratic_no_bias(with_
     proposal = guide if with_guide else PriorProposal(model)
     total = torch.zeros(())
     for value, probability in ((0.0, 1 - p), (1.0, p)):
-        with Forced({"h": torch.full((1, 1), value)}):
-            loss = ReinMax(1, max_plate_nesting=1).differentiable_loss(model, proposal, y)
+        force(torch.full((1, 1), value))
+        loss = ReinMax(1, max_plate_nesting=1).differentiable_loss(model, proposal, y)
         total = total - probability * torch.autograd.grad(loss, logit)[0]
     states = torch.tensor([0.0, 1.0])
     a = torch.tensor(0.7, requires_grad=True)
@@ -94,13 +114,15 @@ def test_one_hot_sites_are_exact_for_a_quadratic_of_one_choice():
     probs, total, mean = torch.softmax(a, 0), torch.zeros(3), 0.0
     for k, value in enumerate(torch.eye(3)):
         h = choice.attached(value)
-        value_of = h @ form @ h + linear @ h
-        total += probs[k].detach() * torch.autograd.grad(value_of, a, retain_graph=True)[0]
+        total += (
+            probs[k].detach()
+            * torch.autograd.grad(h @ form @ h + linear @ h, a, retain_graph=True)[0]
+        )
         mean = mean + probs[k] * (value @ form @ value + linear @ value)
     assert close(total, torch.autograd.grad(mean, a)[0])
 
 
-def test_expectation_over_two_particles_is_that_of_its_written_out_form():
+def test_expectation_over_two_particles_is_that_of_its_written_out_form(force):
     """All pairs of particles of two units; the weights and slopes by hand."""
     logits, loc = torch.randn(2, requires_grad=True), torch.randn(2)
     y = torch.tensor([0.7])
@@ -115,9 +137,8 @@ def test_expectation_over_two_particles_is_that_of_its_written_out_form():
     index = torch.cartesian_prod(torch.arange(4), torch.arange(4))
     h = states[index].transpose(0, 1)  # (M, T, n)
     probability = log_h[index].sum(1).exp()
-    from pyro import poutine
-
-    with Forced({"h": h}), poutine.scale(scale=probability):
+    force(h)
+    with poutine.scale(scale=probability):
         loss = ReinMax(2, max_plate_nesting=1).differentiable_loss(
             model, PriorProposal(model), y.expand(16)
         )

@@ -285,6 +285,25 @@ def test_every_estimator_declares_itself(name):
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_step_runs_the_model_as_often_as_declared(name):
+    network, runs = SFNN([2, 3, 4, 2]), []
+
+    def counted(x, y):
+        runs.append(0)
+        network(x, y)
+
+    estimator = ESTIMATORS[name](num_particles=4, max_plate_nesting=1)
+    prior = "prior" in estimator.proposals
+    guide = PriorProposal(counted) if prior else RecognitionNetwork(network)
+    for _ in range(2):  # the first step of G1 draws particles for its baselines too
+        runs.clear()
+        estimator.differentiable_loss(counted, guide, torch.zeros(5, 2), torch.zeros(5, 2))
+    passes = estimator.passes
+    assert len(runs) == passes.of_particles(1, sites=2, units=7)
+    assert passes.of_particles(4, 2, 7) == 4 * (len(runs) - passes.single) + passes.single
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_estimator_refuses_the_proposals_that_it_does_not_declare(name):
     estimator = ESTIMATORS[name](num_particles=4)
     network = SFNN([2, 3, 2])
