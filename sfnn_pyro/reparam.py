@@ -12,8 +12,10 @@ import torch
 from pyro import poutine
 from pyro.infer.reparam.reparam import Reparam
 
+from sfnn_pyro.distributions.averaged import GumbelRaoOneHot, GumbelRaoUnits
 from sfnn_pyro.distributions.constant import ConstantSample
 from sfnn_pyro.distributions.relaxed import GumbelThroughOneHot, GumbelThroughUnits
+from sfnn_pyro.distributions.second_order import ReinMaxOneHot, ReinMaxUnits
 from sfnn_pyro.distributions.units import BernoulliUnits, IdentityThroughUnits, StraightThroughUnits
 from sfnn_pyro.distributions.wrapped import base_of, has_law_of, name_of, with_base
 
@@ -170,23 +172,101 @@ class GumbelThroughReparam(Reparam):
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature}: must be positive")
+        check_temperature(temperature)
         self.temperature = temperature
 
     def apply(self, msg: Any) -> Any:
-        fn = msg["fn"]
-        if is_bernoulli(fn):
-            units = GumbelThroughUnits.in_place_of(fn, self.temperature)
-        elif isinstance(base_of(fn), torch.distributions.OneHotCategorical):
-            units = with_base(fn, lambda base: GumbelThroughOneHot(base.logits, self.temperature))
-        else:
-            raise ValueError(
-                f"site '{msg['name']}': {name_of(fn)} has no Gumbel sample; "
-                "GumbelThroughReparam takes Bernoulli and OneHotCategorical sites, G4 and "
-                "VIMCO any discrete site"
-            )
-        return {"fn": units, "value": msg["value"], "is_observed": msg["is_observed"]}
+        return _units_or_one_hot(
+            self, msg, GumbelThroughUnits, GumbelThroughOneHot, self.temperature
+        )
+
+
+class GumbelRaoReparam(Reparam):
+    r"""The same with the slope averaged over K relaxed draws that are rounded to the same value.
+
+    References:
+        Paulus, Maddison, Krause, *Rao-Blackwellizing the Straight-Through Gumbel-Softmax Gradient
+        Estimator*, ICLR 2021, arXiv 2010.04838.
+
+    Arguments:
+        temperature: tau, positive.
+        draws: K, at least 1.
+
+    Raises:
+        ValueError: the temperature is not positive, or the site is of another kind.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> logits = torch.zeros(3, requires_grad=True)
+        >>> with poutine.reparam(config={"k": GumbelRaoReparam(0.5, draws=100)}):
+        ...     k = pyro.sample("k", dist.OneHotCategorical(logits=logits))
+        >>> k.sum().item(), k.requires_grad
+        (1.0, True)
+    """
+
+    def __init__(self, temperature: float = 1.0, draws: int = 10) -> None:
+        check_temperature(temperature)
+        self.temperature = temperature
+        self.draws = draws
+
+    def apply(self, msg: Any) -> Any:
+        options = self.temperature, self.draws
+        return _units_or_one_hot(self, msg, GumbelRaoUnits, GumbelRaoOneHot, *options)
+
+
+class ReinMaxReparam(Reparam):
+    r"""Gives a Bernoulli or one-hot latent site a sample with the slope of the trapezoidal rule.
+
+    References:
+        Liu, Dong, Liu, Yu, Gao, *Bridging Discrete and Backpropagation: Straight-Through and
+        Beyond*, NeurIPS 2023, arXiv 2304.08612.
+
+    Arguments:
+        blend: lambda, the share of the second-order slope; at 0 it is ``StraightThroughReparam``.
+
+    Raises:
+        ValueError: the site is of another kind.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> a = torch.zeros(3, requires_grad=True)
+        >>> with poutine.reparam(config={"h": ReinMaxReparam()}):
+        ...     h = pyro.sample("h", dist.Bernoulli(logits=a).to_event(1))
+        >>> h.sum().backward()
+        >>> a.grad  # abs(h - 1/2) / 2, whatever was drawn
+        tensor([0.2500, 0.2500, 0.2500])
+    """
+
+    def __init__(self, blend: float = 1.0) -> None:
+        self.blend = blend
+
+    def apply(self, msg: Any) -> Any:
+        return _units_or_one_hot(self, msg, ReinMaxUnits, ReinMaxOneHot, self.blend)
+
+
+def check_temperature(temperature: float) -> None:
+    """Refuses a temperature at which nothing can be relaxed."""
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature}: must be positive")
+
+
+def _units_or_one_hot(reparam: Reparam, msg: Any, units: Any, one_hot: Any, *options: Any) -> Any:
+    """A message whose law is drawn by one of two classes, or an error that names the site."""
+    fn = msg["fn"]
+    if is_bernoulli(fn):
+        fn = units.in_place_of(fn, *options)
+    elif isinstance(base_of(fn), torch.distributions.OneHotCategorical):
+        fn = with_base(fn, lambda base: one_hot(base.logits, *options))
+    else:
+        sample = "Gumbel" if "Gumbel" in type(reparam).__name__ else "second-order"
+        raise ValueError(
+            f"site '{msg['name']}': {name_of(fn)} has no {sample} sample; "
+            f"{type(reparam).__name__} takes Bernoulli and OneHotCategorical sites, G4 and "
+            "VIMCO any discrete site"
+        )
+    return {"fn": fn, "value": msg["value"], "is_observed": msg["is_observed"]}
 
 
 class MeanReparam(Reparam):

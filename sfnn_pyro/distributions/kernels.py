@@ -241,3 +241,37 @@ def straight_through(logits: Tensor, probs: Tensor, value: Tensor, *, slope: str
         tensor([0.2500, 0.2500])
     """
     return _StraightThrough.apply(logits, probs.detach(), value, slope == "sigmoid")
+
+
+class _Through(Function):
+    """A drawn value whose gradient passes to the logits times a given slope."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        ctx.logits_shape, ctx.dtype = logits.shape, logits.dtype
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return (grad * slope).sum_to_size(ctx.logits_shape).to(ctx.dtype), None, None
+
+
+def through(logits: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    r"""Units as drawn, with :math:`\partial h/\partial a` := a slope of each draw's own.
+
+    Arguments:
+        logits: ``(..., n)`` pre-activations a.
+        value: ``(M, ..., n)``, drawn with these logits.
+        slope: ``(M, ..., n)``, constant.
+
+    Example:
+        >>> import torch
+        >>> a = torch.zeros(2, requires_grad=True)
+        >>> through(a, torch.ones(2), torch.tensor([0.5, 2.0])).sum().backward()
+        >>> a.grad
+        tensor([0.5000, 2.0000])
+    """
+    return _Through.apply(logits, value, slope)

@@ -65,6 +65,32 @@ class Coefficients:
 Target = Literal["objective", "likelihood", "bound"]
 
 
+@dataclass(frozen=True)
+class Passes:
+    """How often model and guide are run forward in one step.
+
+    Arguments:
+        whole: runs of all M particles.
+        per_site: further runs of all M particles for every discrete latent site.
+        per_unit: further runs of all M particles for every discrete latent unit.
+        single: runs of one particle.
+
+    Example:
+        >>> Passes(per_site=1).of_particles(20, sites=2, units=400)
+        60
+    """
+
+    whole: int = 1
+    per_site: int = 0
+    per_unit: int = 0
+    single: int = 0
+
+    def of_particles(self, num_particles: int, sites: int, units: int) -> int:
+        """How many particles of a datapoint are run in a step."""
+        runs = self.whole + self.per_site * sites + self.per_unit * units
+        return runs * num_particles + self.single
+
+
 class Options(TypedDict, total=False):
     """Keyword arguments that every estimator takes; see ``Estimator``."""
 
@@ -120,6 +146,8 @@ class Estimator(ELBO):
     """Which kinds of latent sites it accepts."""
     min_particles: int = 1
     """The least M for which it is defined."""
+    passes: Passes = Passes()
+    """How often a step runs model and guide forward."""
     pathwise: bool = False
     """Whether gradients pass through reparameterisable samples, or those are held constant."""
     responsibility_weighted: bool = False

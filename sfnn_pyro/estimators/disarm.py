@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator, Options
+from sfnn_pyro.estimators.base import Coefficients, Estimator, Options, Passes
 from sfnn_pyro.estimators.checks import check_vectorized
 from sfnn_pyro.particles import Particles
 from sfnn_pyro.particles.terms import SiteTerm
@@ -55,6 +55,7 @@ class DisARM(Estimator):
     sites = ("Bernoulli", "reparameterisable")
     why_not = "antithetic pairs stay within one guide; use VIMCO"
     pathwise = True
+    passes = Passes(per_site=1)
 
     def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
         check_vectorized(self, options)

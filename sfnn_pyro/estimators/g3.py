@@ -8,6 +8,7 @@ from torch import Tensor
 from sfnn_pyro.estimators.base import Coefficients, Estimator
 from sfnn_pyro.estimators.checks import SiteKind, check_site
 from sfnn_pyro.particles import Particles, SiteTerm
+from sfnn_pyro.particles.proposals import ProposalKind
 from sfnn_pyro.particles.weights import responsibilities
 from sfnn_pyro.reparam import StraightThroughReparam, UnitsReparam, is_bernoulli
 
@@ -45,7 +46,7 @@ class G3(Estimator):
 
     target = "objective"
     unbiased = False
-    proposals = ("prior",)
+    proposals: tuple[ProposalKind, ...] = ("prior",)
     sites: tuple[SiteKind, ...] = ("Bernoulli", "reparameterisable")
     why_not = "its gradient passes through particles drawn from the model; use VIMCO or G4"
     pathwise = True
@@ -74,8 +75,10 @@ class G3(Estimator):
 
 def check_paths(particles: Particles) -> None:
     """Refuses a latent that could have a path for its gradient and was drawn without one."""
-    for term in particles.latent:
-        if isinstance(term, SiteTerm) and not term.value.requires_grad and term.learnable:
+    for term in (term for part in particles.components for term in part.terms):
+        if not (isinstance(term, SiteTerm) and term.drawn):
+            continue
+        if not term.value.requires_grad and term.learnable:
             raise ValueError(
                 f"site '{term.name}' was drawn without a graph (under torch.no_grad, or detached): "
                 "its parameters would get no gradient; draw it with one, or use VIMCO"

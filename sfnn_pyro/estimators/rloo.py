@@ -1,5 +1,6 @@
 """RLOO: leave-one-out REINFORCE for the single-sample bound."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -68,11 +69,24 @@ class RLOO(Estimator):
         A latent in a plate that the datapoints do not share (many local latents beside a global
         one) is independent of the plate's other elements: their noise is left out of its signal.
         """
-        if not any(term.plates for part in particles.components for term in part.terms):
-            return super().surrogate(particles, log_weight)
+        local = any(term.plates for part in particles.components for term in part.terms)
 
-        def signal(term: Term) -> Tensor | None:
-            return self.coefficients(particles.local_log_weight(term.plates).detach()).score
+        def seen(term: Term) -> Tensor:
+            return particles.local_log_weight(term.plates).detach() if local else log_weight
+
+        return self.surrogate_of(particles, log_weight, seen)
+
+    def surrogate_of(
+        self, particles: Particles, log_weight: Tensor, seen: Callable[[Term], Tensor]
+    ) -> Tensor:
+        """The surrogate whose score at a term has the signal of the log-weights that it sees."""
+        # What the prior proposed has no density in the weights, whose score were to be taken back.
+        by_prior = {id(term) for term in particles.proposed_by_prior}
+
+        def signal(term: Term) -> Tensor:
+            score = self.coefficients(seen(term)).score
+            assert score is not None
+            return score - 1 / particles.num_particles if id(term) in by_prior else score
 
         c = replace(self.coefficients(log_weight), score=None)
         pulls = coefficient_pulls(particles, c) + score_pulls(particles, signal)

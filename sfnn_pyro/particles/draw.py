@@ -115,7 +115,8 @@ class Particles:
         num_particles: M.
         batch_shape: sizes of a datapoint's plates.
         components: the guides that drew the particles: one, unless they are a mixture.
-        redraw: draws M particles again, the latent sites that it is given at given values.
+        redraw: draws particles again, the latent sites that it is given at given values: M of
+            them unless ``count`` is given, treated as before unless ``strategy`` is given.
         subsamples: size and indices of the plates that drew a minibatch, by the plate's name.
         layout: of the plates and scales.
     """
@@ -127,7 +128,7 @@ class Particles:
     num_particles: int
     batch_shape: tuple[int, ...] = ()
     components: Sequence[Component] = ()
-    redraw: Callable[[dict[str, Tensor]], "Particles"] | None = None
+    redraw: Callable[..., "Particles"] | None = None
     subsamples: dict[str, tuple[int, Tensor]] = field(default_factory=dict)
     layout: Layout | None = None
 
@@ -235,14 +236,19 @@ def draw_particles(
         runs = [draw.run_all(None, [int(k == own) for k in range(len(counts))]) for own in owners]
     particles = _assembled(runs, counts, plate_nesting, vectorized=vectorize)
 
-    def redraw(fixed: dict[str, Tensor]) -> Particles:
+    def redraw(
+        fixed: dict[str, Tensor],
+        *,
+        count: int = num_particles,
+        strategy: Strategy = strategy,
+    ) -> Particles:
         with SameMinibatch(dict(draw.subsamples), strict=True), Fixed(fixed):
             return draw_particles(
                 model,
                 guide,
                 args,
                 kwargs,
-                num_particles=num_particles,
+                num_particles=count,
                 plate_nesting=plate_nesting,
                 strategy=strategy,
                 check=check,

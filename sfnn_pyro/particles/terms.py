@@ -173,7 +173,8 @@ class SiteTerm:
             coefficient = scale_and_mask(coefficient, self.scale, self.mask)
             total = coefficient if total is None else coefficient + total
         assert total is not None
-        if self._law is None and isinstance(self.fn, BernoulliUnits) and not total.requires_grad:
+        constant = not total.requires_grad and (self.value.is_leaf or not self.value.requires_grad)
+        if self._law is None and isinstance(self.fn, BernoulliUnits) and constant:
             return self.fn.score(self.value, total)
         return _weighted_sum(total, self.law_log_prob())
 

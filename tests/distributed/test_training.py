@@ -20,7 +20,7 @@ from sfnn_pyro.models import SFNN
 from tests.callbacks import OnStep
 from tests.distributed import trainings
 
-DIVISIBLE = {"g2", "g3", "g4", "g5", "vimco", "rloo", "ovis", "gumbel"}
+DIVISIBLE = {"g2", "g3", "g4", "g5", "vimco", "rloo", "ovis", "gumbel", "reinmax", "gumbelrao"}
 
 
 @pytest.fixture(autouse=True)

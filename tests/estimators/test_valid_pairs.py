@@ -208,6 +208,13 @@ DECLARED = {
     "ovis": ("objective", True, True, 2),
     "disarm": ("objective", True, True, 1),
     "gumbel": ("objective", False, True, 1),
+    "reinmax": ("objective", False, True, 1),
+    "gumbelrao": ("objective", False, True, 1),
+    "doublecv": ("bound", True, True, 2),
+    "muprop": ("objective", True, True, 1),
+    "rebar": ("objective", True, True, 1),
+    "relax": ("objective", True, True, 1),
+    "nvil": ("objective", True, True, 1),
     "rws": ("likelihood", False, False, 1),
 }
 
@@ -220,7 +227,7 @@ def test_declarations_and_options(name):
     assert declared == DECLARED[name]
     assert (estimator.num_particles, estimator.max_plate_nesting) == (3, 2)
     assert estimator.vectorize_particles is True and kind().max_plate_nesting == math.inf
-    if name not in ("g1", "disarm"):
+    if name not in ("g1", "disarm", "doublecv", "muprop", "rebar", "relax"):
         one = kind(num_particles=3, max_plate_nesting=2, vectorize_particles=False)
         assert one.vectorize_particles is False
     assert GumbelStraightThrough(2, temperature=0.3).temperature == 0.3
@@ -272,8 +279,28 @@ def test_every_estimator_declares_itself(name):
     assert estimator.unbiased in (True, False)
     assert set(estimator.proposals) <= {"prior", "guide", "mixture"} and estimator.proposals
     assert set(estimator.sites) <= {"Bernoulli", "OneHotCategorical", "reparameterisable", "other"}
-    assert estimator.state_dict() == {} or name == "g1"
+    stateful = {"g1", "doublecv", "rebar", "relax", "nvil"}
+    assert (estimator.state_dict() != {}) is (name in stateful - {"g1"}) or name == "g1"
     assert estimator.__doc__ and "Arguments:" in estimator.__doc__ and ">>>" in estimator.__doc__
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_step_runs_the_model_as_often_as_declared(name):
+    network, runs = SFNN([2, 3, 4, 2]), []
+
+    def counted(x, y):
+        runs.append(0)
+        network(x, y)
+
+    estimator = ESTIMATORS[name](num_particles=4, max_plate_nesting=1)
+    prior = "prior" in estimator.proposals
+    guide = PriorProposal(counted) if prior else RecognitionNetwork(network)
+    for _ in range(2):  # the first step of G1 draws particles for its baselines too
+        runs.clear()
+        estimator.differentiable_loss(counted, guide, torch.zeros(5, 2), torch.zeros(5, 2))
+    passes = estimator.passes
+    assert len(runs) == passes.of_particles(1, sites=2, units=7)
+    assert passes.of_particles(4, 2, 7) == 4 * (len(runs) - passes.single) + passes.single
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

@@ -6,6 +6,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from sfnn_pyro.distributions.wrapped import base_of
+
 
 class Force(poutine.messenger.Messenger):
     """Gives the latent sites that are drawn under it chosen values, particle after particle.
@@ -58,6 +60,9 @@ class Force(poutine.messenger.Messenger):
         if missing > 0:  # plates that the site is in none of
             rows = rows.reshape(rows.shape[missing:])
         rows = rows.to(drawn.dtype).expand(drawn.shape)
+        if hasattr(base_of(msg["fn"]), "attached"):  # a path of its own for every value
+            msg["value"] = base_of(msg["fn"]).attached(rows)
+            return
         msg["value"] = rows + (drawn - drawn.detach()) if drawn.requires_grad else rows.clone()
 
 

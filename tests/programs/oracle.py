@@ -68,6 +68,20 @@ def log_density(site: Site, natural: Tensor, value: Tensor) -> Tensor:
     raise ValueError(site.family)
 
 
+def _trapezoid(site: Site, natural: Tensor, value: Tensor) -> Tensor:
+    """Zero, with the slope of ReinMax."""
+    change = natural - natural.detach()
+    if site.family == "bernoulli":
+        return (value - natural.detach().sigmoid()).abs() / 2 * change
+    if site.family != "onehot":
+        return torch.zeros_like(value)
+    probs = natural.detach().softmax(-1)
+    middle = (probs + value) / 2
+    pulls = [2 * middle, -probs / 2]
+    means = [(one * change).sum(-1, keepdim=True) for one in (middle, probs)]
+    return sum(pull * (change - mean) for pull, mean in zip(pulls, means, strict=True))
+
+
 @dataclass(frozen=True)
 class Tables:
     """Log-densities of every joint state, ``(K, B)``; attached to the parameters.
@@ -280,8 +294,9 @@ class Oracle:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Log-probability ``(K, *batch)`` of every site, and values; as drawn.
 
-        ``slope`` gives Bernoulli latents a path: "sigmoid" or "identity". The site that ``units``
-        names keeps the log-probabilities of its units apart.
+        ``slope`` gives Bernoulli latents a path, "sigmoid" or "identity", or them and one-hot
+        latents that of the "trapezoid". The site that ``units`` names keeps the
+        log-probabilities of its units apart.
         """
         values, logs = dict(known), {}
         templates = {one.name: one.template for one in self.model}
@@ -308,10 +323,15 @@ class Oracle:
             if site.observed:
                 values[one.name] = self._observation(one)
             elif site.family in DISCRETE:
-                values[one.name] = self.states[one.name]
-                if slope is not None and site.family == "bernoulli":
+                value = self.states[one.name]
+                if slope == "trapezoid" and owner == "m" and self.guide is not None:
+                    value = known[one.name]  # with the guide's path
+                elif slope == "trapezoid":
+                    value = value + _trapezoid(site, natural, value)
+                elif slope is not None and site.family == "bernoulli":
                     path = natural.sigmoid() if slope == "sigmoid" else natural
-                    values[one.name] = values[one.name] + (path - path.detach())
+                    value = value + (path - path.detach())
+                values[one.name] = value
             log_prob = log_density(site, natural, values[one.name])
             logs[one.name] = log_prob.sum(-1) if site.units and one.name != units else log_prob
             if site.do and owner == "m":
@@ -365,12 +385,15 @@ class Oracle:
     def tables(self, slope: str | None = None) -> Tables:
         """Log-densities of every state."""
         proposed = drawn = None
+        known = self._proposed_values()
         if self.guide is not None:
-            logs, _ = self._run(self.guide, "g", None, self._seen())
+            path = slope if slope == "trapezoid" else None
+            logs, values = self._run(self.guide, "g", path, self._seen())
+            known = {one.name: values[one.name] for one in self.guide if one.name in values}
             proposed = self._total(self.guide, "g", logs, weighed=True)
             laws = [one for one in self.guide if one.template.family != "factor"]
             drawn = self._total(laws, "g", logs, weighed=False)
-        logs, _ = self._run(self.model, "m", slope, self._proposed_values())
+        logs, _ = self._run(self.model, "m", slope, known)
         return Tables(
             observed=self._total(self.weighed, "m", logs, weighed=True),
             latent=self._total(self.latent, "m", logs, weighed=True),
@@ -564,6 +587,13 @@ class Expectations:
     def of_path(self, slope: str) -> Tensor:
         """G2 and G3: the gradient through straight-through samples, weights held constant."""
         return self.gradient(self._normalised(self.oracle.tables(slope).observed))
+
+    @cached_property
+    def of_second_order(self) -> Tensor:
+        """ReinMax: the same with the slope of the trapezoidal rule, for a guide's units too."""
+        t = self.oracle.tables("trapezoid")
+        value = t.observed if t.proposed is None else t.observed + t.latent - t.proposed
+        return self.gradient(self._normalised(value))
 
 
 def coupled(probability: Tensor) -> list[tuple[float, Tensor]]:
