@@ -7,15 +7,18 @@ from sfnn_pyro.data.load import DATASET_NAMES, load_dataset
 from sfnn_pyro.data.mirrors import download
 from sfnn_pyro.data.mnist import mnist_grey
 from sfnn_pyro.data.splits import Dataset, Split
+from sfnn_pyro.data.unsupervised import IMAGE_NAMES, load_images
 
 __all__ = [
     "DATASET_NAMES",
+    "IMAGE_NAMES",
     "DataError",
     "Dataset",
     "Split",
     "binarise",
     "download",
     "load_dataset",
+    "load_images",
     "mnist_grey",
     "read_idx",
 ]
