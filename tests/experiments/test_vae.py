@@ -132,7 +132,7 @@ def test_what_no_vae_has_is_refused():
 def test_images_of_the_digits_are_their_grey_values():
     found = load_images("digits")
     assert found.train.x.shape == (1197, 0) and found.y_shape == (8, 8)
-    assert 0 <= found.test.y.min() and found.test.y.max() == 1
+    assert found.test.y.min() >= 0 and found.test.y.max() == 1
     assert 0.2 < found.train.y.mean() < 0.4  # grey, neither counts to 16 nor drawn
     assert len(found.train.y.unique()) == 17
 
