@@ -15,6 +15,10 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "hidden-rates": ("hidden-rates",),
     "beyond": ("beyond",),
     "tfd": ("tfd",),
+    "vae": ("vae",),
+    "vae-linear": ("vae-linear",),
+    "vae-centred": ("vae-centred",),
+    "vae-anchor": ("vae-anchor",),
 }
 """The grids of each experiment; figures are drawn from the runs of tables."""
 

@@ -15,8 +15,11 @@ GRIDS = Path(__file__).parent / "grids"
 LADDER = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """The learning rates of the paper."""
 
-NETWORKS = ("sfnn", "deterministic", "hybrid", "coins", "unit")
-PROPOSALS = ("prior", "recognition", "mixture")
+VAES = ("linear-vae", "nonlinear-vae")
+NETWORKS = ("sfnn", "deterministic", "hybrid", "coins", "unit", *VAES)
+PROPOSALS = ("prior", "recognition", "mixture", "encoder")
+PROTOCOLS = ("fixed-prior", "centred")
+SPLITS = ("test", "train")
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -32,11 +35,13 @@ class Run:
         data: a name that ``load_dataset`` knows, or ``"coin"`` for Theorem 1.
         split_by_seed: whether the seed also determines the split of the data.
         network: ``"sfnn"``; ``"deterministic"``, ``"hybrid"`` or ``"coins"`` for the paper's
-            networks A, C and D; ``"unit"`` for Theorem 1.
+            networks A, C and D; ``"unit"`` for Theorem 1; ``"linear-vae"`` or ``"nonlinear-vae"``
+            for unsupervised networks, which have one hidden layer and the proposal ``"encoder"``.
+        protocol: of a VAE: ``"fixed-prior"`` or ``"centred"``.
         hidden: widths of the hidden layers.
         stochastic: stochastic units in each hidden layer of C and D.
         estimator: a name in ``ESTIMATORS``.
-        proposal: ``"prior"``, or the learned ``"recognition"`` or ``"mixture"``.
+        proposal: ``"prior"``, or the learned ``"recognition"``, ``"mixture"`` or ``"encoder"``.
         encoder: units of a learned proposal's encoder.
         insomnia: of ``ReweightedWakeSleep``.
         particles: M of the training.
@@ -57,6 +62,7 @@ class Run:
     data: str = "mnist"
     split_by_seed: bool = False
     network: str = "sfnn"
+    protocol: str = "fixed-prior"
     hidden: tuple[int, ...] = (200, 200)
     stochastic: int = 40
     estimator: str = "g3"
@@ -88,11 +94,17 @@ class Run:
             ("network", NETWORKS),
             ("proposal", PROPOSALS),
             ("precision", PRECISIONS),
+            ("protocol", PROTOCOLS),
         ):
             if getattr(self, name) not in choices:
                 raise GridError(
                     f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}"
                 )
+        if self.is_vae != (self.proposal == "encoder") or (self.is_vae and len(self.hidden) != 1):
+            raise GridError(
+                f"network={self.network!r}, proposal={self.proposal!r}, hidden={self.hidden}: a "
+                "VAE has one hidden layer and the proposal 'encoder', and no other network has it"
+            )
         if not 0 <= self.early_epochs < self.epochs:
             raise GridError(
                 f"early_epochs={self.early_epochs}: give 1 to epochs - 1, or 0 for none"
@@ -137,8 +149,15 @@ class Run:
         return "-".join([*short, f"r{self.learning_rate:g}", f"s{self.seed}", digest])
 
     @property
+    def is_vae(self) -> bool:
+        """Whether the network is an unsupervised one, with an encoder as its guide."""
+        return self.network in VAES
+
+    @property
     def cost(self) -> float:
         """Rough cost for sorting; a training with M = 1 costs more than its arithmetic says."""
+        if self.is_vae:  # DisARM with one pair is no cheaper than others with two samples
+            return self.epochs * 50 * 8 * 200
         sizes = {"mnist": 50, "mnist-classification": 50, "coin": 0.1, "olivetti": 1, "tfd": 4}
         count = self.train_size / 1000 or sizes.get(self.data, 1)
         return self.epochs * count * (6 + self.particles) * sum(self.hidden)
@@ -202,6 +221,7 @@ class Grid:
         unit: of the measure.
         rows: in the order of the table.
         note: what to say under the table.
+        split: the data that the measure shown is of, ``"test"`` or ``"train"``.
         figure: the name in ``PLOTS`` of what is drawn from its results, if anything.
     """
 
@@ -211,7 +231,12 @@ class Grid:
     unit: str
     rows: tuple[Row, ...]
     note: str = ""
+    split: str = "test"
     figure: str = ""
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise GridError(f"split={self.split!r}: choose one of {', '.join(SPLITS)}")
 
 
 @dataclass

@@ -111,11 +111,30 @@ def figure2(grid: Grid, results: Results) -> Drawn:
     return drawn
 
 
+def vae(grid: Grid, results: Results) -> Drawn:
+    """The bound of one sample of training images, and the gradient's variance, over the steps."""
+    found = [(row, some[0]) for row in grid.rows if (some := _results(row, grid, results))]
+    found = [pair for pair in found if _probed(pair[1], "train_bound")[0]]
+    if not found:
+        return {}
+    figure = Figure(figsize=(9.4, 3.6), layout="constrained")
+    bound, variance = figure.subplots(1, 2)
+    for row, result in found:
+        steps, bounds = _by_step(result, "train_bound")
+        bound.plot(steps, [-value for value in bounds], label=row.label)
+        variance.plot(*_by_step(result, "gradient_variance"))
+    bound.set(xlabel="steps", ylabel="negative bound of one sample, training images, nats")
+    variance.set(xlabel="steps", ylabel="variance of the encoder's gradient", yscale="log")
+    figure.legend(*bound.get_legend_handles_labels(), fontsize=8, loc="outside right center")
+    return {grid.name: figure}
+
+
 PLOTS: dict[str, Callable[[Grid, Results], Drawn]] = {
     "theorem1": theorem1,
     "entropy": entropy,
     "figure1": figure1,
     "figure2": figure2,
+    "vae": vae,
 }
 """By the name that a grid's ``figure`` gives."""
 
@@ -123,6 +142,12 @@ PLOTS: dict[str, Callable[[Grid, Results], Drawn]] = {
 def _results(row: Row, grid: Grid, results: Results) -> list[dict[str, Any]]:
     """Of a row's chosen rate, seed 0 first, without failed runs."""
     return [one for one in select(row, grid.measure, results).results if "failure" not in one]
+
+
+def _by_step(result: Mapping[str, Any], name: str) -> tuple[list[int], list[float]]:
+    """Steps and values of what was followed, without that before the first step."""
+    probes = sorted(result["probes"].values(), key=lambda probe: probe["steps"])[1:]
+    return [probe["steps"] for probe in probes], [probe[name] for probe in probes]
 
 
 def _probed(result: Mapping[str, Any], name: str) -> tuple[list[int], list[Any]]:

@@ -21,8 +21,8 @@ from sfnn_pyro.experiments.problems import (
     make_model,
     make_schedule,
 )
-from sfnn_pyro.experiments.results import result_path
-from sfnn_pyro.experiments.runner import execute, write_run
+from sfnn_pyro.experiments.results import result_path, write_run
+from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.reparam import deterministic
 from sfnn_pyro.runs import locked
 from sfnn_pyro.runs.configuration import validation_particles

@@ -26,9 +26,17 @@ COLUMNS = (
     "above the best, same splits",
     "runs",
     "learning rate",
+    "test bound, 100 samples",
+    "gradient variance",
     "note",
 )
-OPTIONAL = ("paper", "above the best, same splits", "note")
+OPTIONAL = (
+    "paper",
+    "above the best, same splits",
+    "test bound, 100 samples",
+    "gradient variance",
+    "note",
+)
 """Columns that only some tables have."""
 
 STYLE = """
@@ -56,6 +64,8 @@ class Line:
         complete: whether the choice of the rate is final.
         above: where seeds choose the split of the data, how much more every run has than that of
             the best row with the same seed.
+        test_bounds, variances: of an unsupervised network, its negative bound of many samples of
+            the test images, and the variance of its encoder's gradient, of every run.
     """
 
     row: Row
@@ -65,6 +75,8 @@ class Line:
     tried: tuple[float, ...]
     complete: bool
     above: tuple[float, ...] = ()
+    test_bounds: tuple[float, ...] = ()
+    variances: tuple[float, ...] = ()
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -88,17 +100,15 @@ class Line:
             self._above(),
             runs,
             self._rate(),
+            _spread(self.test_bounds, "{:.2f}"),
+            f"{statistics.fmean(self.variances):.2g}" if self.variances else "",
             self.row.note,
         )
 
     def _ours(self) -> str:
         if self.mean is None:
             return ""
-        digits = 3 if abs(self.mean) < 1 else 2
-        text = f"{self.mean:.{digits}f}"
-        if len(self.values) > 1:
-            text += f" ± {2 * statistics.stdev(self.values):.{digits}f}"
-        return text
+        return _spread(self.values, "{:.3f}" if abs(self.mean) < 1 else "{:.2f}")
 
     def _above(self) -> str:
         if not self.above:
@@ -118,6 +128,14 @@ class Line:
         return f"{self.rate:g} of {tried}{'' if self.complete else ' so far'}"
 
 
+def _spread(values: Sequence[float], form: str) -> str:
+    """Mean ± two standard deviations; empty without values."""
+    if not values:
+        return ""
+    text = form.format(statistics.fmean(values))
+    return f"{text} ± {form.format(2 * statistics.stdev(values))}" if len(values) > 1 else text
+
+
 def summarise(grid: Grid, results: Mapping[str, dict[str, Any]]) -> list[Line]:
     """What the results say about every row of a grid."""
     lines = []
@@ -125,7 +143,7 @@ def summarise(grid: Grid, results: Mapping[str, dict[str, Any]]) -> list[Line]:
         found = select(row, grid.measure, results)
         evaluated = [one.get("evaluations", {}).get(row.evaluate) for one in found.results]
         by_seed = {
-            result["config"]["seed"]: one["test"][grid.measure]
+            result["config"]["seed"]: one[grid.split][grid.measure]
             for result, one in zip(found.results, evaluated, strict=True)
             if one is not None
         }
@@ -137,6 +155,16 @@ def summarise(grid: Grid, results: Mapping[str, dict[str, Any]]) -> list[Line]:
                 rate=found.rate,
                 tried=tuple(found.tried),
                 complete=not found.missing,
+                test_bounds=tuple(
+                    one["test"]["negative_log_likelihood"]
+                    for one in evaluated
+                    if one is not None and row.run.is_vae
+                ),
+                variances=tuple(
+                    result["gradient_variance"]
+                    for result in found.results
+                    if "gradient_variance" in result
+                ),
             )
         )
     return _paired(lines)

@@ -9,7 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfnn_pyro import __version__
+from sfnn_pyro.data import Dataset
 from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import write_text
 from sfnn_pyro.system.regular_files import read_regular
 
@@ -29,6 +32,38 @@ def write_result(folder: Path, run: Run, result: dict[str, Any]) -> Path:
     lines = [f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in entries]
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
     return path
+
+
+def write_run(
+    folder: Path,
+    run: Run,
+    result: dict[str, Any],
+    *,
+    history: list[list[float]],
+    probes: dict[str, dict[str, Any]],
+    data: Dataset,
+    seconds: float,
+    device: str,
+) -> None:
+    """Writes the result of a run and how it was obtained."""
+    result = {
+        **result,
+        "history": {
+            "columns": ["epoch", "learning_rate", "train", "validation"],
+            "rows": [[_finite(value) for value in row] for row in history],
+        },
+        "probes": {epoch: probe for epoch, probe in probes.items() if probe},
+        "provenance": dict(data.provenance),
+        "seconds": round(seconds, 1),
+        "device": device,
+        "machine": {**machine(), "sfnn_pyro": __version__},
+    }
+    write_result(folder, run, result)
+
+
+def _finite(value: float) -> float | None:
+    """Rounded for a small file; None where JSON has no number."""
+    return None if value != value or abs(value) == float("inf") else round(value, 5)
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyro
 
-from sfnn_pyro import __version__
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.experiments import measures
 from sfnn_pyro.experiments.checkpointed_run import TRAINED, CheckpointedRun, OnProgress
@@ -18,8 +17,9 @@ from sfnn_pyro.experiments.problems import (
     make_model,
     make_trainer,
 )
-from sfnn_pyro.experiments.results import result_path, write_result
-from sfnn_pyro.runs import locked, machine
+from sfnn_pyro.experiments.results import result_path, write_run
+from sfnn_pyro.experiments.vae_run import VAERun
+from sfnn_pyro.runs import locked
 from sfnn_pyro.system.atomic_files import remove_leftovers
 from sfnn_pyro.system.stop_requests import interruptible
 from sfnn_pyro.training import NonFiniteError
@@ -57,7 +57,8 @@ def execute(
         with interruptible() as request, locked(work):
             remove_leftovers(path)
             interval = 60 * checkpoint_minutes
-            training = _SingleRun(
+            kind = VAERun if run.is_vae else _SingleRun
+            training = kind(
                 run, folder, work / "checkpoint.pt", device, on_progress, request, interval
             )
             # Networks of this process share parameter names, but must not share a store.
@@ -112,35 +113,3 @@ class _SingleRun(CheckpointedRun):
             seconds=self.seconds,
             device=self.device,
         )
-
-
-def write_run(
-    folder: Path,
-    run: Run,
-    result: dict[str, Any],
-    *,
-    history: list[list[float]],
-    probes: dict[str, dict[str, Any]],
-    data: Dataset,
-    seconds: float,
-    device: str,
-) -> None:
-    """Writes the result of a run and how it was obtained."""
-    result = {
-        **result,
-        "history": {
-            "columns": ["epoch", "learning_rate", "train", "validation"],
-            "rows": [[_finite(value) for value in row] for row in history],
-        },
-        "probes": {epoch: probe for epoch, probe in probes.items() if probe},
-        "provenance": dict(data.provenance),
-        "seconds": round(seconds, 1),
-        "device": device,
-        "machine": {**machine(), "sfnn_pyro": __version__},
-    }
-    write_result(folder, run, result)
-
-
-def _finite(value: float) -> float | None:
-    """Rounded for a small file; None where JSON has no number."""
-    return None if value != value or abs(value) == float("inf") else round(value, 5)

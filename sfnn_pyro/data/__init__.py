@@ -8,9 +8,11 @@ from sfnn_pyro.data.mirrors import download
 from sfnn_pyro.data.mnist import mnist_grey
 from sfnn_pyro.data.own import OwnData, load_own
 from sfnn_pyro.data.splits import Dataset, Split
+from sfnn_pyro.data.unsupervised import IMAGE_NAMES, load_images
 
 __all__ = [
     "DATASET_NAMES",
+    "IMAGE_NAMES",
     "DataError",
     "Dataset",
     "OwnData",
@@ -18,6 +20,7 @@ __all__ = [
     "binarise",
     "download",
     "load_dataset",
+    "load_images",
     "load_own",
     "mnist_grey",
     "read_idx",

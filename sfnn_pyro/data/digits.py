@@ -59,6 +59,12 @@ def load_digits_classification(split_seed: int = 0) -> Dataset:
     return assemble("digits-classification", parts, "categorical", ((8, 8), None), provenance)
 
 
+def grey_digits() -> tuple[Tensor, dict[str, str | int]]:
+    """All images, ``(1797, 8, 8)`` in [0, 1], and where they are from."""
+    grey, _ = _read()
+    return grey, _provenance(grey, 0)
+
+
 def _read() -> tuple[Tensor, Tensor]:
     # scikit-learn takes a second to import, which only these two loaders should cost.
     from sklearn.datasets import load_digits

@@ -62,6 +62,53 @@ OPTIMIZERS: dict[str, Callable[[list[Tensor], Schedule], torch.optim.Optimizer]]
 """By the name that the command line uses."""
 
 
+class AdamBesideSGD(torch.optim.Adam):
+    r"""Adam for most parameters, and plain gradient descent for a few.
+
+    One optimizer, so that one state is saved. The DisARM paper trains the prior's logits so,
+    with a learning rate of their own.
+
+    References:
+        Kingma and Ba, *Adam*, ICLR 2015, arXiv 1412.6980.
+
+    Arguments:
+        parameters: trained by Adam.
+        lr: its learning rate.
+        plain: trained by gradient descent; may be empty.
+        plain_lr: its learning rate.
+
+    Example:
+        >>> weight, bias = (torch.zeros(1, requires_grad=True) for _ in range(2))
+        >>> optimizer = AdamBesideSGD([weight], lr=0.1, plain=[bias], plain_lr=0.5)
+        >>> weight.grad, bias.grad = torch.full((1,), 3.0), torch.full((1,), 3.0)
+        >>> optimizer.step()
+        >>> weight, bias
+        (tensor([-0.1000], requires_grad=True), tensor([-1.5000], requires_grad=True))
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        *,
+        plain: Iterable[Tensor] = (),
+        plain_lr: float = 0.0,
+    ) -> None:
+        groups: list[dict[str, Any]] = [{"params": list(parameters), "plain": False}]
+        if plain := list(plain):
+            groups.append({"params": plain, "lr": plain_lr, "plain": True})
+        super().__init__(groups, lr=lr, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"] if group["plain"] else ():
+                if parameter.grad is not None:
+                    parameter.add_(parameter.grad, alpha=-group["lr"])
+                    parameter.grad = None  # which Adam passes over
+        super().step()
+
+
 class JointOptim(PyroOptim):
     """One PyTorch optimizer for all parameters, where Pyro's own makes one for each.
 

@@ -76,6 +76,18 @@ class Schedule:
         return triangular(self.epochs * steps_per_epoch, rising)(step)
 
 
+class ConstantSchedule(Schedule):
+    """A schedule whose learning rate is the same in every step, as is usual with Adam.
+
+    Example:
+        >>> [ConstantSchedule(epochs=2).factor(step, steps_per_epoch=2) for step in range(4)]
+        [1.0, 1.0, 1.0, 1.0]
+    """
+
+    def factor(self, step: int, steps_per_epoch: int) -> float:
+        return 1.0
+
+
 def triangular(total_steps: int, rising_steps: float) -> Callable[[int], float]:
     """The paper's schedule: linearly up from zero, then linearly back to zero.
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from sfnn_pyro.data import Dataset, Split
-from sfnn_pyro.experiments import problems
+from sfnn_pyro.experiments import problems, vae
 from sfnn_pyro.experiments.grid import Grid, Row
 
 LIKELIHOODS = {
@@ -37,6 +37,16 @@ def tiny_grey():
     return {"train": torch.arange(16 * 56).reshape(16, 4, 14).remainder(255).to(torch.uint8)}
 
 
+def tiny_images(name):
+    """Sixteen, eight and eight grey images of 12 pixels."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [
+        Split(torch.zeros(size, 0), torch.rand(size, 12, generator=generator))
+        for size in (16, 8, 8)
+    ]
+    return Dataset(name, *parts, "bernoulli", None, (3, 4), {"source": "made up"})
+
+
 def use_tiny_data(monkeypatch):
     monkeypatch.setattr(
         problems,
@@ -44,6 +54,7 @@ def use_tiny_data(monkeypatch):
         lambda name, split_seed=0: tiny_data(name, split_seed),
     )
     monkeypatch.setattr(problems, "mnist_grey", tiny_grey)
+    monkeypatch.setattr(vae, "load_images", tiny_images)
 
 
 def stop_at(number):

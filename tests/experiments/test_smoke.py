@@ -23,6 +23,10 @@ SMOKED = (
     "hidden-rates",
     "beyond",
     "tfd",
+    "vae",
+    "vae-linear",
+    "vae-centred",
+    "vae-anchor",
 )
 
 
