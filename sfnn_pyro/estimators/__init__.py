@@ -1,6 +1,8 @@
 """Gradient estimators of the multi-sample objective, each a Pyro ELBO."""
 
+from sfnn_pyro.estimators.arms import ARMS
 from sfnn_pyro.estimators.base import Coefficients, Estimator, Passes
+from sfnn_pyro.estimators.bit_flip import BitFlip
 from sfnn_pyro.estimators.disarm import DisARM
 from sfnn_pyro.estimators.double_cv import DoubleCV
 from sfnn_pyro.estimators.g1 import G1
@@ -13,6 +15,7 @@ from sfnn_pyro.estimators.gumbel_rao import GumbelRao
 from sfnn_pyro.estimators.muprop import MuProp
 from sfnn_pyro.estimators.nvil import NVIL
 from sfnn_pyro.estimators.ovis import OVIS
+from sfnn_pyro.estimators.psa import PSA
 from sfnn_pyro.estimators.rebar import REBAR
 from sfnn_pyro.estimators.reinmax import ReinMax
 from sfnn_pyro.estimators.relax import RELAX
@@ -46,11 +49,15 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "rebar": REBAR,
     "relax": RELAX,
     "nvil": NVIL,
+    "bitflip": BitFlip,
+    "psa": PSA,
+    "arms": ARMS,
     "rws": ReweightedWakeSleep,
 }
 """By the name that the command line uses."""
 
 __all__ = [
+    "ARMS",
     "ESTIMATORS",
     "G1",
     "G2",
@@ -59,10 +66,12 @@ __all__ = [
     "G5",
     "NVIL",
     "OVIS",
+    "PSA",
     "REBAR",
     "RELAX",
     "RLOO",
     "VIMCO",
+    "BitFlip",
     "Captured",
     "Chunked",
     "Coefficients",

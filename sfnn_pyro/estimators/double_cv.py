@@ -34,7 +34,8 @@ class DoubleCV(RLOO):
 
     for the logits a, with :math:`f_m = \log w_m`. The same target as ``RLOO``, unbiased whatever
     alpha is, and less variance where f is nearly linear in the units, as that of a wide layer
-    is. Alpha is learned by regression over the steps before (the authors take its gradient).
+    is. Alpha is zero at first, and learned by regression over the steps before (the authors take
+    its gradient).
     In a network of several layers c sums over the layers, and a unit's derivative passes
     through later layers by their means.
 
@@ -69,7 +70,7 @@ class DoubleCV(RLOO):
     def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
         check_vectorized(self, options)
         super().__init__(num_particles, **options)
-        self.scale = LearnedScale()
+        self.scale = LearnedScale(first=0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """The moving averages that alpha is the ratio of."""

@@ -16,24 +16,25 @@ class LearnedScale:
     adds to them after its own gradient is taken, so that no gradient is weighted by itself.
 
     Arguments:
+        first: the factor before the first step, and where the control variate never varied.
         decay: of the averages, in [0, 1).
 
     Example:
         >>> import torch
-        >>> scale = LearnedScale()
+        >>> scale = LearnedScale(first=1.0)
         >>> scale.value, scale.update([torch.ones(3)], [torch.full((3,), 2.0)]), scale.value
         (1.0, None, 0.5)
     """
 
-    def __init__(self, decay: float = 0.99) -> None:
-        self.decay = decay
+    def __init__(self, first: float, decay: float = 0.99) -> None:
+        self.first, self.decay = first, decay
         self.averages = torch.zeros(2, dtype=torch.float64)
 
     @property
     def value(self) -> float:
-        """The factor; 1 before the first step, and where the control variate never varied."""
+        """The present factor."""
         product, square = self.averages.tolist()
-        return product / square if square > 0 else 1.0
+        return product / square if square > 0 else self.first
 
     def update(self, plain: list[Tensor], control: list[Tensor]) -> None:
         """Adds the two parts of a gradient, site by site."""

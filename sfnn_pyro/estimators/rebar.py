@@ -113,7 +113,7 @@ class REBAR(Estimator):
         super().__init__(num_particles, **options)
         check_temperature(temperature)
         self.temperature = temperature
-        self.scale = LearnedScale()
+        self.scale = LearnedScale(first=1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """The moving averages that eta is the ratio of."""

@@ -1,5 +1,6 @@
 """Drawn units as leaves of a graph: what a log-weight would gain by a change of each."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,15 @@ def datapoint_sum(units: Tensor, term: SiteTerm) -> Tensor:
     total = units.sum(events) if events else units
     own = [dim for dim in term.sum_dims if total.dim() >= -dim]
     return total.sum(own, keepdim=True) if own else total
+
+
+def unit_numbers(term: SiteTerm) -> Tensor:
+    """The number of each unit of a datapoint, broadcastable to ``(M, *batch, *units)``."""
+    value = term.value
+    batch = value.dim() - term.fn.event_dim
+    inner = {batch + dim for dim in term.sum_dims}
+    shape = [size if dim in inner or dim >= batch else 1 for dim, size in enumerate(value.shape)]
+    return torch.arange(math.prod(shape), device=value.device).reshape(shape)
 
 
 def deviation(term: SiteTerm) -> Tensor:

@@ -121,7 +121,7 @@ def test_double_cv_has_no_variance_where_the_objective_is_linear():
             h = pyro.sample("h", dist.Bernoulli(logits=logits).to_event(1))
             pyro.factor("y", h @ slope)
 
-    estimator = DoubleCV(3)
+    estimator = double_cv(1.0)(3)
     loss = estimator.differentiable_loss(model, PriorProposal(model), torch.zeros(50))
     p = torch.sigmoid(logits.detach())
     assert close(-gradient(loss, [logits]), 50 * slope * p * (1 - p))

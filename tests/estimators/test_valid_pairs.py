@@ -197,6 +197,9 @@ def test_a_site_without_a_gradient_is_named_with_its_siblings(estimator):
         estimator(3).loss(counts, PriorProposal(counts), Y)
 
 
+PAIRED = ("g1", "disarm", "doublecv", "muprop", "rebar", "relax", "bitflip", "psa", "arms")
+"""Estimators that need all particles at once."""
+
 DECLARED = {
     "g1": ("objective", True, True, 1),
     "g2": ("objective", False, True, 1),
@@ -215,6 +218,9 @@ DECLARED = {
     "rebar": ("objective", True, True, 1),
     "relax": ("objective", True, True, 1),
     "nvil": ("objective", True, True, 1),
+    "bitflip": ("objective", True, True, 1),
+    "psa": ("objective", False, True, 1),
+    "arms": ("bound", True, True, 2),
     "rws": ("likelihood", False, False, 1),
 }
 
@@ -227,7 +233,7 @@ def test_declarations_and_options(name):
     assert declared == DECLARED[name]
     assert (estimator.num_particles, estimator.max_plate_nesting) == (3, 2)
     assert estimator.vectorize_particles is True and kind().max_plate_nesting == math.inf
-    if name not in ("g1", "disarm", "doublecv", "muprop", "rebar", "relax"):
+    if name not in PAIRED:
         one = kind(num_particles=3, max_plate_nesting=2, vectorize_particles=False)
         assert one.vectorize_particles is False
     assert GumbelStraightThrough(2, temperature=0.3).temperature == 0.3
@@ -286,7 +292,8 @@ def test_every_estimator_declares_itself(name):
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_step_runs_the_model_as_often_as_declared(name):
-    network, runs = SFNN([2, 3, 4, 2]), []
+    hidden = [7] if name == "arms" else [3, 4]  # which refuses a second layer
+    network, runs = SFNN([2, *hidden, 2]), []
 
     def counted(x, y):
         runs.append(0)
@@ -299,7 +306,7 @@ def test_a_step_runs_the_model_as_often_as_declared(name):
         runs.clear()
         estimator.differentiable_loss(counted, guide, torch.zeros(5, 2), torch.zeros(5, 2))
     passes = estimator.passes
-    assert len(runs) == passes.of_particles(1, sites=2, units=7)
+    assert len(runs) == passes.of_particles(1, sites=len(hidden), units=7)
     assert passes.of_particles(4, 2, 7) == 4 * (len(runs) - passes.single) + passes.single
 
 

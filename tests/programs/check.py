@@ -17,16 +17,19 @@ from tests.programs.messengers import Force, Record
 from tests.programs.oracle import Expectations, Oracle, coupled
 from tests.programs.spec import Program, is_latent, is_weighed
 
-NOISY = ("disarm", "rebar", "relax", "resampled")
+NOISY = ("disarm", "bitflip", "rebar", "relax", "resampled")
 """Estimators that draw more than particles: held to their target within a statistical bound."""
 
-EXACT = tuple(name for name in ESTIMATORS if name not in NOISY)
-"""Estimators whose expectation needs the particles alone, and the loss of one that has more."""
+EXACT = tuple(name for name in ESTIMATORS if name not in (*NOISY, "arms"))
+"""Estimators whose expectation needs the particles alone, and the loss of one that has more.
+
+Those of ARMS are not independent: tests/estimators/test_flips.py has its law.
+"""
 
 LEARNING = ("g1", "doublecv", "nvil", "rebar", "relax")
 """Estimators with a state, held to their target at the state of an earlier step."""
 
-RUNS_AGAIN = ("muprop",)
+RUNS_AGAIN = ("muprop", "psa")
 """Estimators whose further runs are none of the particles'."""
 
 UNFORCED = ("g3 drawn", "g4 drawn")
@@ -285,7 +288,8 @@ def targets(name: str, estimator: Any, right: Expectations) -> list[Tensor]:
     """The expected gradients that are right for an estimator."""
     if name in ("g2", "g3"):
         return [right.of_path("identity" if name == "g2" else "sigmoid")]
-    if name in ("gumbel", "gumbelrao"):  # a slope that depends on more than the particle
+    # A slope that depends on more than the particle; a closed form of several layers.
+    if name in ("gumbel", "gumbelrao", "psa"):
         return []
     if name == "reinmax":
         return [right.of_second_order]

@@ -80,7 +80,7 @@ def test_weight_decay_is_added_to_the_gradient():
     "estimator",
     [
         pytest.param(name, marks=[] if name in ("g1", "g3") else pytest.mark.slow)
-        for name in sorted(set(ESTIMATORS) - {"rws"})
+        for name in sorted(set(ESTIMATORS) - {"rws", "arms"})
     ],
 )
 def test_from_every_step_a_training_goes_on_to_the_same_bits(estimator):
