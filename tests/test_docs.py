@@ -32,6 +32,6 @@ def test_every_estimator_is_on_the_page():
 
 
 def test_links_between_pages_exist():
-    for page in ("add-your-own.md", "compatibility.md", "draw.md", "estimators.md"):
+    for page in ("add-your-own.md", "compatibility.md", "draw.md", "estimators.md", "vae.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text()):
             assert link.startswith("http") or (DOCS / link).exists(), link
