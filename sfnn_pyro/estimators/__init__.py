@@ -13,8 +13,8 @@ from sfnn_pyro.estimators.rloo import RLOO
 from sfnn_pyro.estimators.rws import ReweightedWakeSleep
 from sfnn_pyro.estimators.vimco import VIMCO
 from sfnn_pyro.estimators.wrappers import (
-    Captured,
     Chunked,
+    Compiled,
     Lazy,
     LazyLoss,
     Resampled,
@@ -46,9 +46,9 @@ __all__ = [
     "OVIS",
     "RLOO",
     "VIMCO",
-    "Captured",
     "Chunked",
     "Coefficients",
+    "Compiled",
     "DisARM",
     "Estimator",
     "GumbelStraightThrough",
