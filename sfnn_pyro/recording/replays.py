@@ -59,16 +59,17 @@ def _plain(graph: torch.fx.GraphModule) -> Replay:
 
 
 def _compiled(graph: torch.fx.GraphModule, inputs: Sequence[Tensor], kind: str) -> Replay:
-    import torch._inductor
-
     # Random numbers from PyTorch's own generator, in the order of the program.
     options: dict[str, Any] = {"fallback_random": True}
     if kind == "cuda":
         options["triton.cudagraphs"] = True
     examples: list[Any] = [one.detach() for one in inputs]
     try:
-        with torch.no_grad(), torch._C._DisableAutocast():
-            call = torch._inductor.compile(graph, examples, options=options)
+        with torch.no_grad(), torch._C._DisableAutocast(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, about itself
+            from torch import _inductor
+
+            call = _inductor.compile(graph, examples, options=options)
     except Exception as error:  # whatever an operation or a compiler does not take
         text = str(error).strip().splitlines() or [""]
         _warn_once(f"the compilation failed ({type(error).__name__}: {text[0]})")
