@@ -105,6 +105,14 @@ def train(
             help="Longest time between two checkpoints, in minutes. 0 saves after every step."
         ),
     ] = 5.0,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Record the step and compile it, which takes about half a minute once and a few "
+            "seconds from then on. It pays from about ten thousand steps.",
+        ),
+    ] = RunConfig.compile,
     device: Annotated[str, typer.Option(help="Device to compute on, cpu or cuda.")] = "cpu",
     split: Annotated[
         str,
@@ -144,6 +152,7 @@ def train(
             estimator=estimator,
             particles=particles,
             proposal=proposal or proposal_for(estimator),
+            compile=compile,
             schedule=Schedule(
                 epochs=epochs,
                 learning_rate=learning_rate,
@@ -198,6 +207,8 @@ def train_with_progress(
                 f"rate {trainer.learning_rate:.3g}",
             )
 
+        if config.compile and not (folder / "checkpoint.pt").exists():
+            on_progress(0.0, "compiling the step, up to a minute the first time")
         return train_run(
             config,
             folder,

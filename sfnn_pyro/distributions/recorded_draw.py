@@ -9,6 +9,9 @@ from torch import Size, Tensor
 
 from sfnn_pyro.distributions import random_bits
 
+UNDECIDED = 2**16
+"""From here on a number is the fraction that decides where sixteen bits do not."""
+
 torch.library.define(
     "sfnn_pyro::uniform16", "(int count) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,)
 )
@@ -17,22 +20,24 @@ torch.library.define(
 @torch.library.impl("sfnn_pyro::uniform16", "CompositeExplicitAutograd")
 def _uniform16(count: int) -> Tensor:
     bits = random_bits.bits_for(count)
-    uniform = torch.add(torch.tensor(0.5), bits[:count].float(), alpha=2**-16)
+    numbers = bits[:count].int()  # which a compiler's vectors hold, as they do not int16
     undecided = random_bits._undecided(bits, count)
     if len(undecided):
-        uniform[undecided] = torch.rand(len(undecided), dtype=torch.float32) - 1
-    return uniform
+        fraction = torch.rand(len(undecided), dtype=torch.float32)  # a multiple of 2**-24
+        numbers[undecided] = fraction.mul_(2**24).int().add_(UNDECIDED)
+    return numbers
 
 
 @torch.library.register_fake("sfnn_pyro::uniform16")
 def _of_shape(count: int) -> Tensor:
-    return torch.empty(count, dtype=torch.float32)
+    return torch.empty(count, dtype=torch.int32)
 
 
 def uniform16(count: int) -> Tensor:
-    """Numbers that decide Bernoulli draws: u / 65536 for u from 1 to 65535.
+    """Numbers that decide Bernoulli draws: u - 32768 for u from 1 to 65535.
 
-    Where u is 0, and sixteen bits do not decide, v - 1 takes its place, with v uniform in [0, 1).
+    Where u is 0, and sixteen bits do not decide, ``UNDECIDED`` + v takes its place, with v uniform
+    from 0 to 2**24 - 1.
 
     Arguments:
         count: how many.
@@ -40,8 +45,8 @@ def uniform16(count: int) -> Tensor:
     Example:
         >>> import torch
         >>> numbers = uniform16(100_000)
-        >>> numbers.dtype, bool(((numbers < 1) & (numbers >= -1)).all())
-        (torch.float32, True)
+        >>> numbers.dtype, bool((numbers > -(2**15)).all())
+        (torch.int32, True)
     """
     return torch.ops.sfnn_pyro.uniform16(count)
 
@@ -61,7 +66,9 @@ def draw(probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
     """
     if shape.numel() <= random_bits.SMALL:
         return (torch.rand(shape, dtype=torch.float32) < probs).to(dtype)
-    uniform = uniform16(shape.numel()).view(shape)
+    numbers = uniform16(shape.numel()).view(shape)
     scaled = probs * 65536
     left = scaled - scaled.floor().clamp(max=65535)
-    return torch.where(uniform > 0, uniform <= probs, uniform + 1 < left).to(dtype)
+    decided = numbers.float() + 2**15 <= scaled
+    tie = (numbers - UNDECIDED).float() * 2**-24 < left
+    return torch.where(numbers < UNDECIDED, decided, tie).to(dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sfnn_pyro.data import Dataset, load_dataset
-from sfnn_pyro.estimators import ESTIMATORS, Estimator
+from sfnn_pyro.estimators import ESTIMATORS, Compiled, Estimator
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.reparam import deterministic
@@ -42,6 +42,8 @@ class RunConfig:
         schedule: how long and how fast.
         proposal: ``"prior"``; or ``"recognition"`` for a recognition network that is trained
             beside the network; or ``"mixture"`` of the two, half of the particles of each.
+        compile: whether to record and compile the step, see ``Compiled``: a part of the
+            configuration, as sums are rounded in another order.
 
     Raises:
         RunError: a value is none of the known ones.
@@ -54,6 +56,7 @@ class RunConfig:
     particles: int = 20
     schedule: Schedule = field(default_factory=Schedule)
     proposal: str = "prior"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("network", self.network, NETWORKS)
@@ -88,7 +91,8 @@ class RunConfig:
             return SFNN(sizes, data.likelihood)
 
     def make_estimator(self) -> Estimator:
-        return ESTIMATORS[self.estimator](num_particles=self.particles)
+        estimator = ESTIMATORS[self.estimator](num_particles=self.particles)
+        return Compiled(estimator) if self.compile else estimator
 
     def make_trainer(self, model: SFNN, data: Dataset) -> Trainer:
         program = self.program(model)
