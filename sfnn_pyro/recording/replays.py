@@ -1,5 +1,6 @@
 """How a graph is run: compiled by Inductor, or operation by operation where nothing compiles."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -67,9 +68,7 @@ def _compiled(graph: torch.fx.GraphModule, inputs: Sequence[Tensor], kind: str) 
     try:
         with torch.no_grad(), torch._C._DisableAutocast(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's, about itself
-            from torch import _inductor
-
-            call = _inductor.compile(graph, examples, options=options)
+            call = _inductor_call(graph, examples, options)
     except Exception as error:  # whatever an operation or a compiler does not take
         text = str(error).strip().splitlines() or [""]
         _warn_once(f"the compilation failed ({type(error).__name__}: {text[0]})")
@@ -82,6 +81,23 @@ def _compiled(graph: torch.fx.GraphModule, inputs: Sequence[Tensor], kind: str) 
         return results if kind == "cpu" else [one.clone() for one in results]
 
     return run
+
+
+def _inductor_call(
+    graph: torch.fx.GraphModule, examples: list[Any], options: dict[str, Any]
+) -> Callable[..., Any]:
+    from torch import _inductor
+
+    alone: Any = getattr(_inductor, "standalone_compile", None)
+    if alone is not None and "dynamic_shapes" in inspect.signature(alone).parameters:
+        # It uses PyTorch's cache between processes, which ``compile`` does not.
+        return alone(
+            graph,
+            examples,
+            dynamic_shapes="from_example_inputs",
+            options={"config_patches": options},
+        )
+    return _inductor.compile(graph, examples, options=options)
 
 
 def _warn_once(reason: str) -> None:
