@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import json
 import os
 from dataclasses import asdict
@@ -8,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sfnn_pyro.estimators import Compiled
 from sfnn_pyro.runs import RunConfig, RunError, load_model, read_config, train_run
 from sfnn_pyro.system.sealed_files import SealError, read_sealed, write_sealed
 from sfnn_pyro.training import NonFiniteError, Schedule
@@ -191,6 +194,33 @@ def test_the_best_model_is_that_of_the_best_validation(tmp_path, monkeypatch):
     train_run(config, tmp_path, on_step=on_step)
     assert kept[0] is None and kept[2] != kept[4]
     assert (tmp_path / "best.pt").read_bytes() == kept[4] != (tmp_path / "model.pt").read_bytes()
+
+
+@pytest.mark.parametrize("estimator", ["g3", "g1"])
+def test_a_recorded_training_ends_with_the_same_bits_wherever_it_stopped(
+    tmp_path, monkeypatch, estimator
+):
+    replay = functools.partial(Compiled, compile=False)  # no compiler is needed here
+    monkeypatch.setattr("sfnn_pyro.runs.configuration.Compiled", replay)
+    schedule = Schedule(epochs=2, batch_size=500, learning_rate=0.01)
+    config = RunConfig(
+        hidden=(2,), estimator=estimator, particles=2, schedule=schedule, compile=True
+    )
+    whole, _ = train_run(config, tmp_path / "whole")
+
+    def stop(trainer, mean):
+        if trainer.steps == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_run(config, tmp_path / "part", checkpoint_minutes=0, on_step=stop)
+    part, _ = train_run(config, tmp_path / "part")
+    assert read_config(tmp_path / "part").compile
+    for one, other in zip(whole.parameters(), part.parameters(), strict=True):
+        assert torch.equal(one, other)
+    plain, _ = train_run(dataclasses.replace(config, compile=False), tmp_path / "plain")
+    for one, other in zip(whole.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path):

@@ -178,6 +178,14 @@ def train(
             help="Longest time between two checkpoints, in minutes. 0 saves after every step."
         ),
     ] = 5.0,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Record the step and compile it, which takes about half a minute once and a few "
+            "seconds from then on. It pays from about ten thousand steps.",
+        ),
+    ] = RunConfig.compile,
     device: Annotated[str, typer.Option(help="Device to compute on, cpu or cuda.")] = "cpu",
     split: Annotated[
         str,
@@ -237,6 +245,7 @@ def train(
                 test=test,
                 split_seed=split_seed,
             ),
+            compile=compile,
             schedule=Schedule(
                 epochs=epochs,
                 learning_rate=learning_rate,
@@ -292,6 +301,8 @@ def train_with_progress(
                 f"rate {trainer.learning_rate:.3g}",
             )
 
+        if config.compile and not (folder / "checkpoint.pt").exists():
+            on_progress(0.0, "compiling the step, up to a minute the first time")
         return train_run(
             config,
             folder,
