@@ -95,7 +95,8 @@ PAIRS = [
     for name, estimator in ESTIMATORS.items()
     for kind in ("prior", "recognition", "mixture")
     if ("guide" if kind == "recognition" else kind) in estimator.proposals
-    if estimator.replayable and name != "arms"  # which refuses the second layer of this network
+    # ARMS refuses the second layer of this network.
+    if estimator.replayable and name != "arms"
 ]
 
 
