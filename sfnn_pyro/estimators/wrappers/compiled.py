@@ -67,8 +67,8 @@ class Compiled(WrappedEstimator):
     """
 
     wraps: ClassVar[dict[str, str]] = {
-        "replayable": "Compiled cannot record {inner}, which runs a step in parts or learns from step to "
-        "step: use it as it is",
+        "replayable": "Compiled cannot record {inner}, which runs a step in parts or learns from "
+        "step to step: use it as it is",
         **RETURNS_NUMBER,
     }
     divisible = False
