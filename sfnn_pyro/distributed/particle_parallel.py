@@ -8,7 +8,7 @@ from pyro import poutine
 from torch import Tensor
 
 from sfnn_pyro.distributed.process_group import ProcessGroup
-from sfnn_pyro.estimators.base import Estimator, weighted_surrogate, with_gradient_of
+from sfnn_pyro.estimators.base import Estimator, with_gradient_of
 from sfnn_pyro.estimators.checks import check_finite, watched_parameters
 from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
 from sfnn_pyro.estimators.wrappers.chunked import leaves_of, part_of
@@ -106,7 +106,7 @@ class ParticleParallel(WrappedEstimator):
             check_finite(args)
         first = self.group.rank * self.share
         c = part_of(self.estimator.coefficients(log_weight), first, first + self.share)
-        return weighted_surrogate(particles, c), loss
+        return self.estimator.surrogate_from(particles, c), loss
 
     def _check_mixture(self, model: Callable, guide: Callable) -> None:
         if isinstance(guide, MixtureOf):

@@ -212,7 +212,16 @@ class Estimator(ELBO):
             particles: as drawn under ``strategy``.
             log_weight: their detached log-weights ``(M, *batch)``.
         """
-        return weighted_surrogate(particles, self.coefficients(log_weight))
+        return self.surrogate_from(particles, self.coefficients(log_weight))
+
+    def surrogate_from(self, particles: Particles, c: Coefficients) -> Tensor:
+        """The same, from coefficients that are known already: a part's, of a divided run.
+
+        Arguments:
+            particles: those of the part.
+            c: their share of the coefficients of all particles.
+        """
+        return weighted_surrogate(particles, c)
 
     @torch.no_grad()
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,14 +81,22 @@ class RLOO(Estimator):
         self, particles: Particles, log_weight: Tensor, seen: Callable[[Term], Tensor]
     ) -> Tensor:
         """The surrogate whose score at a term has the signal of the log-weights that it sees."""
-        # What the prior proposed has no density in the weights, whose score were to be taken back.
-        by_prior = {id(term) for term in particles.proposed_by_prior}
+        c = self.coefficients(log_weight)
+        return _surrogate(particles, c, lambda term: self.coefficients(seen(term)).score)
 
-        def signal(term: Term) -> Tensor:
-            score = self.coefficients(seen(term)).score
-            assert score is not None
-            return score - 1 / particles.num_particles if id(term) in by_prior else score
+    def surrogate_from(self, particles: Particles, c: Coefficients) -> Tensor:
+        return _surrogate(particles, c, lambda term: c.score)
 
-        c = replace(self.coefficients(log_weight), score=None)
-        pulls = coefficient_pulls(particles, c) + score_pulls(particles, signal)
-        return weighted_sum(pulls, particles.scale, log_weight)
+
+def _surrogate(
+    particles: Particles, c: Coefficients, score: Callable[[Term], Tensor | None]
+) -> Tensor:
+    # What the prior proposed has no density in the weights, whose score were to be taken back.
+    by_prior = {id(term) for term in particles.proposed_by_prior}
+
+    def signal(term: Term) -> Any:
+        own = score(term)
+        return own - c.observed if id(term) in by_prior and own is not None else own
+
+    pulls = coefficient_pulls(particles, replace(c, score=None)) + score_pulls(particles, signal)
+    return weighted_sum(pulls, particles.scale, c.observed)

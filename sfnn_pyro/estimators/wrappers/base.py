@@ -67,6 +67,9 @@ class WrappedEstimator(Estimator):
     def surrogate(self, particles: Particles, log_weight: Tensor) -> Tensor:
         return self.estimator.surrogate(particles, log_weight)
 
+    def surrogate_from(self, particles: Particles, c: Coefficients) -> Tensor:
+        return self.estimator.surrogate_from(particles, c)
+
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
         return self.estimator.loss(model, guide, *args, **kwargs)
 

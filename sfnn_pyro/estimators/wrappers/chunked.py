@@ -12,7 +12,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.autograd import Function
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator, weighted_surrogate
+from sfnn_pyro.estimators.base import Coefficients, Estimator
 from sfnn_pyro.estimators.checks import check_whole, watched_parameters
 from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
 from sfnn_pyro.particles import JoinedTerm, Particles, SameMinibatch, SiteTerm, proposal_kind
@@ -148,7 +148,7 @@ class _Passes:
                     "from another source of random numbers, or draws more or less of them each "
                     "time. Draw with pyro.sample alone, or use the estimator without Chunked"
                 )
-            yield weighted_surrogate(particles, part_of(c, start, start + size))
+            yield self.estimator.surrogate_from(particles, part_of(c, start, start + size))
             start += size
         _set_random_state(self.after)
 
