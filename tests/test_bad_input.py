@@ -99,6 +99,7 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--stochastic=9"], "stochastic=9: only the networks hybrid"),
     (["train", "--out={out}", "--kept=20"], "kept=20: give fewer than the 20 particles"),
     (["train", "--out={out}", "--kept=2", "--estimator=vimco"], "kept=2:", "leave --kept out"),
+    (["train", "--out={out}", "--compile", "--estimator=nvil"], "compile:", "leave --compile out"),
     (["train", "--out={out}", "--noise=inf"], "noise=inf: must be 0 or a positive"),
     (["train", "--out={out}", "--optimizer=lbfgs"], "optimizer='lbfgs': choose one of sgd"),
     (["train", "--out={out}", "--weight-decay=-1"], "weight_decay=-1.0: must be finite"),
