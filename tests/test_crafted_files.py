@@ -2,9 +2,12 @@
 
 import copy
 import io
+import json
 import random
 import shutil
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +16,11 @@ from sfnn_pyro.runs import RunConfig, load_model, train_run
 from sfnn_pyro.runs.checkpointed import Interrupted
 from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
 from sfnn_pyro.system.tensor_archive import ArchiveError, read_archive
+from sfnn_pyro.system.weight_files import read_weights, write_weights
 from sfnn_pyro.training import Schedule
+from tests.first_format import write_first_format
+
+FIRST_RELEASE = Path(__file__).with_name("fixtures") / "first-release"
 
 VARIANTS = 150
 """Of each estimator; ``python -m tests.test_crafted_files 10000`` tries more."""
@@ -91,14 +98,14 @@ def result_of(folder, config):
     except ValueError as error:
         assert str(error) and "\n" not in str(error)
         return str(error)
-    return (folder / "model.pt").read_bytes()
+    return (folder / "model.safetensors").read_bytes()
 
 
 def try_variants(folder, count, estimator, seed=0):
     """Trains from variants of a checkpoint; how many were refused."""
     config, chance = config_of(estimator), random.Random(seed)
     begun = interrupted(folder / "begun", config)
-    contents = read_sealed(begun / "checkpoint.pt", "checkpoint 1")
+    contents = read_sealed(begun / "checkpoint.pt", "checkpoint")
     shutil.copytree(begun, folder / "whole")
     right = result_of(folder / "whole", config)
     refused = 0
@@ -107,7 +114,7 @@ def try_variants(folder, count, estimator, seed=0):
         run = folder / "variant"
         shutil.copytree(begun, run)
         try:
-            write_sealed(run / "checkpoint.pt", "checkpoint 1", variant)
+            write_sealed(run / "checkpoint.pt", "checkpoint", variant)
             result = result_of(run, config)
         finally:
             shutil.rmtree(run)
@@ -138,29 +145,57 @@ def test_any_field_of_a_checkpoint_replaced(tmp_path, estimator):
     assert try_variants(tmp_path, VARIANTS, estimator) > VARIANTS // 2
 
 
-def test_any_field_of_a_model_replaced(tmp_path):
-    config, chance = config_of("g3"), random.Random(1)
-    train_run(config, tmp_path / "run")
-    path = tmp_path / "run" / "model.pt"
-    contents = read_sealed(path, "model 1")
+def refused_or_finite(path):
+    """Whether a model is refused; one that is not is whole."""
+    try:
+        model, _, _ = load_model(path)
+    except ValueError as error:
+        assert str(error) and "\n" not in str(error)
+        return True
+    assert all(p.isfinite().all() for p in model.parameters())
+    return False
+
+
+def test_any_field_of_a_model_of_the_first_format_replaced(tmp_path):
+    chance, path = random.Random(1), tmp_path / "best.pt"
+    shutil.copy(FIRST_RELEASE / "best.pt", path)
+    contents = read_sealed(path, "model")
+    refused = 0
     for _ in range(VARIANTS):
-        write_sealed(path, "model 1", replaced(contents, chance)[0])
+        write_first_format(path, "model 1", replaced(contents, chance)[0])
+        refused += refused_or_finite(path)
+    assert refused > VARIANTS // 2
+
+
+@pytest.mark.parametrize("proposal", ["prior", "recognition"])
+def test_any_field_of_a_model_replaced(tmp_path, proposal):
+    config = replace(config_of("g4"), proposal=proposal)
+    chance = random.Random(1)
+    train_run(config, tmp_path / "run")
+    path = tmp_path / "run" / "model.safetensors"
+    tensors, metadata = read_weights(path, "model")
+    metadata = {name: json.loads(text) for name, text in metadata.items()}
+    contents = {"tensors": tensors, "metadata": metadata}
+    refused = 0
+    for _ in range(VARIANTS):
+        variant = replaced(contents, chance)[0]
         try:
-            model, _, _ = load_model(path)
-        except ValueError as error:
-            assert str(error) and "\n" not in str(error)
-        else:
-            assert all(p.isfinite().all() for p in model.parameters())
+            texts = {name: json.dumps(value) for name, value in variant["metadata"].items()}
+            write_weights(path, "model", variant["tensors"], texts)
+        except (TypeError, AttributeError, ValueError):
+            continue  # such a file cannot be written
+        refused += refused_or_finite(path)
+    assert refused > VARIANTS // 4
 
 
 def test_momentum_of_another_shape_never_reaches_the_optimizer(tmp_path):
     config = config_of("g3")
     run = interrupted(tmp_path, config)
-    contents = read_sealed(run / "checkpoint.pt", "checkpoint 1")
+    contents = read_sealed(run / "checkpoint.pt", "checkpoint")
     slots = contents["trainer"]["optimizer"]["state"][0]
     for value in (torch.zeros(1), torch.zeros(3, 32).double(), None, torch.zeros(32, 3).T):
         slots["momentum_buffer"] = value
-        write_sealed(run / "checkpoint.pt", "checkpoint 1", contents)
+        write_sealed(run / "checkpoint.pt", "checkpoint", contents)
         if value is not None and value.shape == (3, 32) and value.dtype == torch.float32:
             assert isinstance(result_of(run, config), bytes)  # strides are no harm: it is copied
         else:
@@ -197,7 +232,6 @@ def test_a_storage_that_states_more_than_it_holds_is_not_read():
 if __name__ == "__main__":
     import sys
     import tempfile
-    from pathlib import Path
 
     wanted = int(sys.argv[1])
     for kind in ("g1", "g3"):

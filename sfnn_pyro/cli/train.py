@@ -50,6 +50,7 @@ from sfnn_pyro.runs import (
 )
 from sfnn_pyro.runs.configuration import proposal_for
 from sfnn_pyro.runs.folder import read_history
+from sfnn_pyro.runs.saved_run import model_file
 from sfnn_pyro.system.shell_words import command
 from sfnn_pyro.training import OPTIMIZERS, Schedule, Trainer, TrainingError
 
@@ -372,7 +373,7 @@ def _refuse_others(context: typer.Context, allowed: set[str]) -> None:
 
 
 def _refuse_occupied(folder: Path) -> None:
-    if (folder / "model.pt").exists():
+    if model_file(folder) is not None:
         raise RunError(f"{folder} holds a trained model already: give another --out")
     if (folder / "config.json").exists():
         raise RunError(

@@ -2,8 +2,9 @@
 
 from sfnn_pyro.runs.choices import MAX_PARTICLES, NETWORKS, PRECISIONS, PROPOSALS, RunError
 from sfnn_pyro.runs.configuration import RunConfig
-from sfnn_pyro.runs.folder import RunInUseError, load_model, locked, read_config
+from sfnn_pyro.runs.folder import RunInUseError, locked, read_config
 from sfnn_pyro.runs.records import machine, standard_error
+from sfnn_pyro.runs.saved_run import SavedRun, load_model, load_run, save
 from sfnn_pyro.runs.training_run import train_run
 
 __all__ = [
@@ -14,10 +15,13 @@ __all__ = [
     "RunConfig",
     "RunError",
     "RunInUseError",
+    "SavedRun",
     "load_model",
+    "load_run",
     "locked",
     "machine",
     "read_config",
+    "save",
     "standard_error",
     "train_run",
 ]
