@@ -2,7 +2,14 @@
 
 from sfnn_pyro.runs.choices import MAX_PARTICLES, NETWORKS, PRECISIONS, PROPOSALS, RunError
 from sfnn_pyro.runs.configuration import RunConfig
-from sfnn_pyro.runs.folder import RunInUseError, load_model, locked, read_config
+from sfnn_pyro.runs.folder import (
+    RunInUseError,
+    SavedRun,
+    load_model,
+    load_run,
+    locked,
+    read_config,
+)
 from sfnn_pyro.runs.records import machine, standard_error
 from sfnn_pyro.runs.training_run import train_run
 
@@ -14,7 +21,9 @@ __all__ = [
     "RunConfig",
     "RunError",
     "RunInUseError",
+    "SavedRun",
     "load_model",
+    "load_run",
     "locked",
     "machine",
     "read_config",

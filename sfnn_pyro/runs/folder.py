@@ -10,12 +10,13 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import filelock
 import torch
+from torch import nn
 
 from sfnn_pyro.data import DataError, Dataset
 from sfnn_pyro.models import SFNN
@@ -134,8 +135,30 @@ def save_model(
     write_sealed(path, MODEL_KIND, contents)
 
 
-def load_model(run: Path) -> tuple[SFNN, RunConfig, Dataset]:
-    """The trained model of a run, its configuration and its data.
+@dataclass(frozen=True)
+class SavedRun:
+    """A trained network and what it was trained with.
+
+    Arguments:
+        model: the network.
+        guide: its proposal: the prior, or the one that was learned beside it.
+        config: how it was trained.
+        data: what it was trained on.
+    """
+
+    model: Any
+    guide: Any
+    config: RunConfig
+    data: Dataset
+
+    @property
+    def program(self) -> Any:
+        """The model as its configuration runs it: as it is, or with every latent at its mean."""
+        return self.config.program(self.model)
+
+
+def load_run(run: Path) -> SavedRun:
+    """The trained network of a run, its proposal, its configuration and its data.
 
     Arguments:
         run: a run folder, for its ``model.pt``; or a model file, such as its ``best.pt``.
@@ -143,6 +166,7 @@ def load_model(run: Path) -> tuple[SFNN, RunConfig, Dataset]:
     Raises:
         RunError: the folder holds no model, or the file is not one of this package.
         SealError: the file is another, cut or altered.
+        DataError: its data are not at hand.
     """
     path = run / "model.pt" if run.is_dir() else run
     if not path.is_file():
@@ -153,15 +177,28 @@ def load_model(run: Path) -> tuple[SFNN, RunConfig, Dataset]:
         data = config.load_data()
         check_provenance(contents["provenance"], data, path)
         model = config.make_model(data)
-        # Models are written in float32; PyTorch's default dtype here may be another.
-        like = {name: value.to(torch.float32) for name, value in model.state_dict().items()}
-        model.load_state_dict(stored_tensors("state", contents["state"], like))
+        _load(model, "state", contents["state"])
+        guide = config.make_guide(model, config.program(model))
+        if config.proposal != "prior":
+            _load(guide, "guide", contents["guide"])
     except (RunError, DataError):
         raise
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise RunError(f"{path} does not hold a whole model ({first}): train again") from error
-    return model, config, data
+    return SavedRun(model, guide, config, data)
+
+
+def load_model(run: Path) -> tuple[Any, RunConfig, Dataset]:
+    """The network, configuration and data of ``load_run``."""
+    saved = load_run(run)
+    return saved.model, saved.config, saved.data
+
+
+def _load(module: nn.Module, name: str, stored: Any) -> None:
+    # Models are written in float32; PyTorch's default dtype here may be another.
+    like = {key: value.to(torch.float32) for key, value in module.state_dict().items()}
+    module.load_state_dict(stored_tensors(name, stored, like))
 
 
 def check_provenance(stored: Mapping[str, Any], data: Dataset, path: Path) -> None:
