@@ -263,9 +263,11 @@ def train(
         if as_json:
             print_json({"run": str(folder), "complete": True, **last})
         else:
+            drawn = trained[1].x_shape is not None and trained[1].y_shape is not None
+            then = "complete" if drawn else "sample"
             print(
                 f"Complete: {folder}. Next: {shlex.join(['sfnn', 'evaluate', str(folder)])}; "
-                f"{shlex.join(['sfnn', 'complete', str(folder)])}"
+                f"{shlex.join(['sfnn', then, str(folder)])}"
             )
 
 

@@ -289,7 +289,7 @@ def _values(
 
 def _float32(values: Array, name: str) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(values, dtype=np.float32)
+        return np.require(values, np.float32, ["C", "W"])  # PyTorch wants writable memory
 
 
 def _check_finite(rows: Tensor, values: Array, name: str) -> None:
