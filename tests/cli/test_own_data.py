@@ -41,12 +41,23 @@ def test_the_path_of_the_page_runs(capsys, pictures, tmp_path, monkeypatch):
     page = Path(__file__).parents[2] / "docs" / "own-data.md"
     commands = re.search(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     pictures.rename(tmp_path / "pictures")
+    mask = np.full((6, 6), 255, "u1")
+    mask[3:, 3:] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
     monkeypatch.chdir(tmp_path)
+    run, done = tmp_path / "run", set()
     for line in commands[1].splitlines():
         program, *arguments = shlex.split(line)
         result = sfnn(capsys, *arguments)
         assert (program, result.code) == ("sfnn", 0), result.err
-    assert (tmp_path / "run" / "completions.png").stat().st_size > 0
+        done.add(arguments[0])
+    assert done == {"data", "train", "evaluate", "complete", "impute", "sample"}
+    assert (run / "evaluation-test-20-guide.json").is_file()
+    for name in ("completions.png", "imputations.png"):
+        with Image.open(run / name) as picture:
+            assert picture.width > 100
+    with np.load(tmp_path / "draws.npz") as draws:
+        assert draws["y"].shape == (16, 3, 18)
 
 
 @pytest.mark.parametrize(
