@@ -1,6 +1,7 @@
 """Runs: a configuration, the folder it is trained in, and checkpoints from which it resumes."""
 
 from sfnn_pyro.runs.choices import MAX_PARTICLES, NETWORKS, PRECISIONS, PROPOSALS, RunError
+from sfnn_pyro.runs.config_file import flat, make_config, read_config_file, to_toml
 from sfnn_pyro.runs.configuration import RunConfig
 from sfnn_pyro.runs.folder import (
     RunInUseError,
@@ -22,11 +23,15 @@ __all__ = [
     "RunError",
     "RunInUseError",
     "SavedRun",
+    "flat",
     "load_model",
     "load_run",
     "locked",
     "machine",
+    "make_config",
     "read_config",
+    "read_config_file",
     "standard_error",
+    "to_toml",
     "train_run",
 ]
