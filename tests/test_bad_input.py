@@ -80,6 +80,7 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--estimator=vimco", "--particles=1"], "needs at least 2"),
     (["train", "--out={out}", "--proposal=posterior"], "proposal='posterior': choose one of prior"),
     (["train", "--out={out}", "--estimator=rws", "--proposal=prior"], "choose recognition or mix"),
+    (["train", "--out={out}", "--estimator=g5", "--proposal=mixture"], "give --estimator rws"),
     (["train", "--out={out}", "--estimator=g3", "--proposal=mixture"], "the estimator g3 does not"),
     (["train", "--out={out}", "--quiet", "--json", "--epochs=0"], "epochs=0"),
     (["train", "--out={out}", "--x=a"], "x='a': the data set 'digits' has its own", "--x"),

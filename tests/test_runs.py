@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.runs import RunConfig, RunError, load_model, read_config, train_run
+from sfnn_pyro.runs.choices import accepts
 from sfnn_pyro.system.sealed_files import SealError, read_sealed, write_sealed
 from sfnn_pyro.training import NonFiniteError, Schedule
 from tests.data.helpers import memory_below, untimed
@@ -198,3 +200,22 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     train_run(CONFIG, tmp_path)
     assert not (tmp_path / ".checkpoint.pt.abc123").exists()
     assert "checkpoint.pt" not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("proposal", ["recognition", "mixture"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_learned_proposal_is_learned(estimator, proposal):
+    """Whatever estimator takes it gives every parameter of it a gradient; no other is accepted."""
+    if not accepts(estimator, proposal):
+        with pytest.raises(RunError, match=f"proposal='{proposal}': the estimator {estimator}"):
+            RunConfig(estimator=estimator, proposal=proposal)
+        return
+    config = RunConfig(
+        hidden=(3,), estimator=estimator, proposal=proposal, encoder=3, particles=4,
+    )  # fmt: skip
+    data = config.load_data()
+    model = config.make_model(data)
+    trainer = config.make_trainer(model, data)
+    trainer.compute_gradients(torch.arange(20))
+    assert all(p.grad is not None and p.grad.any() for p in trainer.trained[4:])
+    assert len(trainer.trained) > 4

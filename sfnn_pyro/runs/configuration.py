@@ -18,6 +18,7 @@ from sfnn_pyro.models import SFNN, HybridSFNN
 from sfnn_pyro.reparam import deterministic
 from sfnn_pyro.runs.choices import (
     HYBRIDS,
+    LEAVE_GUIDE,
     PROPOSALS,
     RunError,
     accepts,
@@ -90,6 +91,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_values(self)
         check_combinations(self)
+        if self.proposal != "prior" and self.estimator in LEAVE_GUIDE:
+            raise RunError(
+                f"proposal={self.proposal!r}: the estimator {self.estimator} would leave it as it "
+                "was initialised; give --estimator rws, which trains both, or leave --proposal out"
+            )
         if not accepts(self.estimator, self.proposal):
             fitting = [name for name in PROPOSALS if accepts(self.estimator, name)]
             raise RunError(

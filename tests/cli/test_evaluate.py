@@ -26,8 +26,8 @@ def learned(capsys, tmp_path):
 
 OPTIONS = [
     ("--proposal=recognition", "--estimator=rws"),
-    ("--proposal=mixture", "--estimator=g5"),
-    ("--proposal=recognition", "--estimator=g4", "--network=hybrid", "--stochastic=2"),
+    ("--proposal=mixture", "--estimator=rws"),
+    ("--proposal=recognition", "--estimator=vimco", "--network=hybrid", "--stochastic=2"),
     ("--proposal=recognition", "--estimator=rws", "--ema=0.5"),
 ]
 
@@ -68,7 +68,7 @@ def test_a_run_without_a_guide_is_refused_by_name(capsys, tmp_path, options):
 
 
 def test_another_proposal_is_refused(capsys, learned):
-    run = learned("--proposal=mixture", "--estimator=g5")
+    run = learned("--proposal=mixture", "--estimator=rws")
     assert_refused(
         sfnn(capsys, "evaluate", run, "--proposal=recognition"),
         "proposal='recognition': choose one of prior, guide",
