@@ -9,7 +9,7 @@ import zipfile
 import pytest
 import torch
 
-from sfnn_pyro.runs import RunConfig, load_model, train_run
+from sfnn_pyro.runs import RunConfig, load_run, train_run
 from sfnn_pyro.runs.checkpointed import Interrupted
 from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
 from sfnn_pyro.system.tensor_archive import ArchiveError, read_archive
@@ -19,9 +19,16 @@ VARIANTS = 150
 """Of each estimator; ``python -m tests.test_crafted_files 10000`` tries more."""
 
 
-def config_of(estimator):
+KINDS = ("g1", "g3", "learned")
+LEARNED = {"estimator": "rws", "proposal": "recognition", "encoder": 2}
+OPTIONS = {"learned": {**LEARNED, "optimizer": "adam", "ema": 0.5, "patience": 1}}
+"""Of a training with more in its checkpoint than that of an estimator."""
+
+
+def config_of(kind):
     schedule = Schedule(epochs=2, batch_size=400, learning_rate=0.01)
-    return RunConfig(hidden=(3,), estimator=estimator, particles=2, schedule=schedule)
+    options = OPTIONS.get(kind, {"estimator": kind})
+    return RunConfig(hidden=(3,), particles=2, schedule=schedule, **options)
 
 
 def interrupted(folder, config):
@@ -57,7 +64,9 @@ def others(value, chance):
         torch.zeros(5056, dtype=torch.uint8), torch.full((5056,), 255, dtype=torch.uint8),
     ]  # fmt: skip
     if torch.is_tensor(value):
-        made += [value.double(), value[:1].clone(), value.flatten(), value.expand(2, *value.shape)]
+        made += [value.double(), value.flatten(), value.expand(2, *value.shape)]
+        if value.dim():
+            made.append(value[:1].clone())
         made += [torch.full_like(value, 255 if value.dtype == torch.uint8 else float("nan"))]
     if isinstance(value, dict) and value:
         some = chance.choice(list(value))
@@ -123,6 +132,7 @@ HARMLESS = {
     ("trainer", "total"),  # of what is measured
     ("trainer", "parameters"),  # of the right shape, any finite numbers
     ("trainer", "optimizer"),
+    ("trainer", "average"),
     ("trainer", "moment"),
 }
 """Fields of which another value of the right form cannot be told from the true one."""
@@ -133,24 +143,26 @@ def float32():
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("estimator", ["g1", "g3"])
-def test_any_field_of_a_checkpoint_replaced(tmp_path, estimator):
-    assert try_variants(tmp_path, VARIANTS, estimator) > VARIANTS // 2
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_field_of_a_checkpoint_replaced(tmp_path, kind):
+    assert try_variants(tmp_path, VARIANTS, kind) > VARIANTS // 2
 
 
-def test_any_field_of_a_model_replaced(tmp_path):
-    config, chance = config_of("g3"), random.Random(1)
+@pytest.mark.parametrize("kind", ["g3", "learned"])
+def test_any_field_of_a_model_replaced(tmp_path, kind):
+    config, chance = config_of(kind), random.Random(1)
     train_run(config, tmp_path / "run")
     path = tmp_path / "run" / "model.pt"
     contents = read_sealed(path, "model 1")
     for _ in range(VARIANTS):
         write_sealed(path, "model 1", replaced(contents, chance)[0])
         try:
-            model, _, _ = load_model(path)
+            saved = load_run(path)
         except ValueError as error:
             assert str(error) and "\n" not in str(error)
         else:
-            assert all(p.isfinite().all() for p in model.parameters())
+            modules = [saved.model, *([saved.guide] if kind == "learned" else [])]
+            assert all(p.isfinite().all() for one in modules for p in one.parameters())
 
 
 def test_momentum_of_another_shape_never_reaches_the_optimizer(tmp_path):
@@ -200,6 +212,6 @@ if __name__ == "__main__":
     from pathlib import Path
 
     wanted = int(sys.argv[1])
-    for kind in ("g1", "g3"):
+    for kind in KINDS:
         with tempfile.TemporaryDirectory() as place:
             print(kind, try_variants(Path(place), wanted, kind), "refused of", wanted)

@@ -1,0 +1,154 @@
+"""Run folders with any part replaced: every command ends with its result or with one line."""
+
+import json
+import os
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from sfnn_pyro.runs import RunConfig, train_run
+from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
+from sfnn_pyro.training import Schedule
+from tests.commands import sfnn
+from tests.test_crafted_files import interrupted, replaced
+
+VARIANTS = 100
+"""``SFNN_VARIANTS=10000`` in the environment tries more."""
+
+COMMANDS = (
+    ("evaluate", "--particles=2"),
+    ("evaluate", "--particles=2", "--proposal=guide"),
+    ("complete", "--rows=1", "--samples=1", "--out={out}/c.png"),
+    ("sample", "--rows=2", "--samples=2", "--out={out}/s.npz"),
+    ("impute", "--known={mask}", "--rows=2", "--particles=4", "--out={out}/i.npz"),
+    ("train", "--print-config"),
+    ("train", "--resume"),
+)
+CONFIG = RunConfig(
+    hidden=(3,),
+    particles=2,
+    estimator="rws",
+    proposal="recognition",
+    encoder=2,
+    schedule=Schedule(epochs=1, batch_size=600, learning_rate=0.01),
+)
+LITTLE = 50
+"""Widths, particles and epochs of a variant are no more, or the time is that of a training."""
+
+
+def other_text(path, chance):
+    """Text with a field of JSON, or a cell of a table, replaced; or bytes cut or changed."""
+    raw = path.read_bytes()
+    kind = chance.randrange(4)
+    if path.suffix == ".json" and kind:
+        table, _ = replaced(json.loads(raw), chance)
+        path.write_text(json.dumps(table, default=lambda value: None))
+    elif path.suffix == ".csv" and kind > 1:
+        cells = raw.decode().split(",")
+        cells[chance.randrange(len(cells))] = chance.choice(["nan", "inf", "", "x", "1e999", "\0"])
+        path.write_text(",".join(cells))
+    elif raw:
+        at = chance.randrange(len(raw))
+        path.write_bytes(
+            raw[:at] + bytes([chance.randrange(256)]) + raw[at + chance.randrange(2) :]
+        )
+
+
+def other_file(path, chance):
+    """Something else in the place of a file."""
+    path.unlink()
+    kind = chance.randrange(6)
+    if kind == 1:
+        path.mkdir()
+    elif kind == 2:
+        os.mkfifo(path)
+    elif kind == 3:
+        path.symlink_to(chance.choice(["/dev/zero", "/dev/null", "nowhere", path.name, "/etc"]))
+    elif kind == 4:
+        path.write_bytes(b"")
+    elif kind == 5:
+        path.write_bytes(bytes(chance.randrange(256) for _ in range(300)))
+
+
+def craft(run, chance):
+    path = run / chance.choice([one.name for one in run.iterdir()])
+    if chance.random() < 0.25:
+        other_file(path, chance)
+    elif path.suffix == ".pt":
+        kind = path.read_bytes().split(b"\n")[0].removeprefix(b"sfnn_pyro ").decode()
+        contents = read_sealed(path, kind)
+        if chance.random() < 0.4:
+            table, _ = replaced(json.loads(contents["config"]), chance)
+            contents["config"] = json.dumps(table, default=lambda value: None)
+        else:
+            contents, _ = replaced(contents, chance)
+        write_sealed(path, kind, contents)
+    else:
+        other_text(path, chance)
+
+
+def is_long(run):
+    """Whether a variant's own numbers ask for a training or a network that takes its time."""
+    for path in (run / "config.json", run / "model.pt", run / "best.pt", run / "checkpoint.pt"):
+        try:
+            raw = path.read_bytes() if path.is_file() else b"{}"
+            kind = raw.split(b"\n")[0].removeprefix(b"sfnn_pyro ").decode()
+            text = raw if path.suffix == ".json" else read_sealed(path, kind)["config"]
+            config = RunConfig.from_json(text if isinstance(text, str) else text.decode())
+        except (ValueError, LookupError, TypeError, AttributeError):
+            continue
+        counts = (config.particles, config.schedule.epochs, config.encoder, *config.hidden)
+        if max(counts) > LITTLE:
+            return True
+    return False
+
+
+def complete(folder):
+    train_run(CONFIG, folder)
+    return folder
+
+
+def begun(folder):
+    """With a checkpoint of its second step, of four."""
+    return interrupted(folder, RunConfig(**{**vars(CONFIG), "schedule": Schedule(2, 0.01, 400)}))
+
+
+@pytest.mark.parametrize("make", [complete, begun])
+def test_any_part_of_a_run_folder_replaced(capsys, tmp_path, make):
+    torch.set_default_dtype(torch.float32)
+    count = int(os.environ.get("SFNN_VARIANTS", VARIANTS))
+    sound, run, out = make(tmp_path / "sound"), tmp_path / "run", tmp_path / "out"
+    np.save(tmp_path / "mask.npy", np.arange(32) % 2)
+    chance, refused = random.Random(make.__name__), 0
+    for number in range(count):
+        shutil.copytree(sound, run)
+        craft(run, chance)
+        if is_long(run):
+            shutil.rmtree(run)
+            continue
+        command, *options = chance.choice(COMMANDS)
+        words = [word.format(out=out, mask=tmp_path / "mask.npy") for word in options]
+        if command == "train":
+            words = ["--resume", run, *(word for word in words if word != "--resume")]
+        else:
+            words = [run, *words]
+        result = (
+            sfnn(capsys, command, *words, "--quiet")
+            if command in ("train", "evaluate", "impute")
+            else sfnn(capsys, command, *words)
+        )
+        told = f"variant {number}, {command}: {result}"
+        assert result.code in (0, 1, 2), told
+        if result.code:
+            assert result.err.startswith("sfnn: ") and result.err.count("\n") == 1, told
+            refused += 1
+        assert not list(tmp_path.rglob(".*.??????*")), told  # nothing half written
+        shutil.rmtree(run)
+        shutil.rmtree(out, ignore_errors=True)
+    with capsys.disabled():
+        if count > VARIANTS:
+            print(f"\n{make.__name__}: {refused} refused of {count}")
+    assert 0 < refused < count
