@@ -18,7 +18,7 @@ from benchmarks.timing import interleave, machine, ratio, summary, write_json
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.models import SFNN
 
-HOWS = ("eager", "lazy", "captured")
+HOWS = ("eager", "lazy", "compiled")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 REPLICAS = 32
 
@@ -73,7 +73,7 @@ def evaluation_seconds(device: str) -> float:
 
 
 def profile(device: str) -> str:
-    """Where an uncaptured G3 step spends its time."""
+    """Where an eager G3 step spends its time."""
     step = timed(make_ours(BATCH, 20, device=device), "tf32", device)
     for _ in range(5):
         step()

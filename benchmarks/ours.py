@@ -47,9 +47,9 @@ def make_ours(
         elbo = estimators.Chunked(elbo, particle_chunk)
     if kept is not None:
         elbo = estimators.Resampled(elbo, kept)
-    if how == "captured":
-        elbo = estimators.Captured(elbo)
-    if how != "eager":
+    if how in ("compiled", "replayed"):
+        elbo = estimators.Compiled(elbo, compile=how == "compiled")
+    if how == "lazy" or (device != "cpu" and how != "eager"):
         elbo = estimators.Lazy(elbo)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
     svi = SVI(model, PriorProposal(model), JointOptim(optimizer), elbo)

@@ -34,6 +34,18 @@ STEPS = {
     "ours_g3": _rival("ours", "make_ours", "floor_g3", pyro=True, estimator="G3"),
     "ours_g4": _rival("ours", "make_ours", "floor_g5", pyro=True, estimator="G4"),
     "ours_g5": _rival("ours", "make_ours", "floor_g5", pyro=True, estimator="G5"),
+    "compiled_g3": _rival(
+        "ours", "make_ours", "floor_g3", pyro=True, estimator="G3", how="compiled"
+    ),
+    "compiled_g5": _rival(
+        "ours", "make_ours", "floor_g5", pyro=True, estimator="G5", how="compiled"
+    ),
+    "compiled_g3_bfloat16": _rival(
+        "ours", "make_ours", "floor_g3", pyro=True, estimator="G3", how="compiled", bfloat16=True
+    ),
+    "compiled_g5_bfloat16": _rival(
+        "ours", "make_ours", "floor_g5", pyro=True, estimator="G5", how="compiled", bfloat16=True
+    ),
     "jax_g3": _rival("jitted", "make_jax_g3", "floor_g3"),
     "jax_g5": _rival("jitted", "make_jax_g5", "floor_g5"),
     "numpyro_renyi": _rival("numpyro_rivals", "make_numpyro_renyi", "floor_g5"),

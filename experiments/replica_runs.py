@@ -110,7 +110,7 @@ def execute_alike(
 class _Replicas(CheckpointedRun):
     """Replicas under way."""
 
-    kind = "experiment replicas 1"
+    kind = "experiment replicas"
     trainer: ReplicaTrainer
     probes: list[dict[str, Any]]
 

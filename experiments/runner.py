@@ -71,7 +71,7 @@ def execute(
 class _SingleRun(CheckpointedRun):
     """A run under way; a training that becomes infinite has a result that says so."""
 
-    kind = "experiment 1"
+    kind = "experiment"
     probes: dict[str, Any]
 
     def build(self, saved: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ PROBED = 10_000
 class VAERun(CheckpointedRun):
     """A run under way; a training that becomes infinite has a result that says so."""
 
-    kind = "vae 1"
+    kind = "vae"
     probes: dict[str, Any]
     trainer: VAETrainer
 

@@ -170,7 +170,7 @@ def _check_labels(y: Tensor, classes: int, device: torch.device) -> None:
         raise ValueError(
             f"y is {y.dtype} on {y.device}, expected labels, torch.int64, on the model's {device}"
         )
-    if is_validation_enabled() and not 0 <= int(y.min()) <= int(y.max()) < classes:
+    if is_validation_enabled() and not ((y >= 0) & (y < classes)).all():
         raise ValueError(
             f"y holds labels from {int(y.min())} to {int(y.max())}, the model has "
             f"{classes} classes, 0 to {classes - 1}"

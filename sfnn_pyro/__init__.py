@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sfnn_pyro.evaluation import log_likelihood
     from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
     from sfnn_pyro.models import SFNN
+    from sfnn_pyro.runs import load_run, save
     from sfnn_pyro.training import Schedule, Trainer
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ _PACKAGES = {
     "evaluation": ("log_likelihood",),
     "guides": ("MixtureProposal", "PriorProposal", "RecognitionNetwork"),
     "models": ("SFNN",),
+    "runs": ("load_run", "save"),
     "training": ("Schedule", "Trainer"),
 }
 
@@ -38,7 +40,9 @@ __all__ = [
     "Trainer",
     "__version__",
     "load_dataset",
+    "load_run",
     "log_likelihood",
+    "save",
 ]
 
 

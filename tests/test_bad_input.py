@@ -15,9 +15,10 @@ from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import RunConfig, RunError
-from sfnn_pyro.system.sealed_files import write_sealed
+from sfnn_pyro.system.weight_files import write_weights
 from sfnn_pyro.training import Schedule, Trainer
 from tests.commands import TINY, assert_refused, sfnn
+from tests.first_format import write_first_format
 
 COMMAND_LINES = [
     (["train"], "give --out for a new run, or --resume"),
@@ -28,7 +29,7 @@ COMMAND_LINES = [
     (["train", "--out={begun}"], "not complete: go on with 'sfnn train --resume"),
     (["train", "--out={file}"], "cannot be used (File exists)"),
     (["train", "--out={file}/x"], "cannot be used (Not a directory)"),
-    (["train", "--out={stray}"], "holds model.pt but no config.json"),
+    (["train", "--out={stray}"], "holds model.safetensors but no config.json"),
     (["train", "--out={out}", "--data=nowhere"], "no data set 'nowhere': choose one of digits"),
     (["train", "--out={out}", "--data=mnist"], "no file train-images-idx3-ubyte", "download"),
     (["train", "--out={out}", "--data=tfd"], "not public"),
@@ -104,6 +105,7 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--stochastic=9"], "stochastic=9: only the networks hybrid"),
     (["train", "--out={out}", "--kept=20"], "kept=20: give fewer than the 20 particles"),
     (["train", "--out={out}", "--kept=2", "--estimator=vimco"], "kept=2:", "leave --kept out"),
+    (["train", "--out={out}", "--compile", "--estimator=nvil"], "compile:", "leave --compile out"),
     (["train", "--out={out}", "--noise=inf"], "noise=inf: must be 0 or a positive"),
     (["train", "--out={out}", "--optimizer=lbfgs"], "optimizer='lbfgs': choose one of sgd"),
     (["train", "--out={out}", "--weight-decay=-1"], "weight_decay=-1.0: must be finite"),
@@ -111,8 +113,8 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--patience=-1"], "patience=-1: must lie between 0"),
     (["train", "--out={out}", "--precision=float16"], "precision='float16': choose one of float32"),
     (["evaluate", ""], "'' is an empty path"),
-    (["evaluate", "{pipe}"], "holds no model.pt"),
-    (["evaluate", "/dev/null"], "holds no model.pt"),
+    (["evaluate", "{pipe}"], "holds no model.safetensors"),
+    (["evaluate", "/dev/null"], "holds no model.safetensors"),
     (["evaluate", "{run}", "--quiet", "--json", "--out="], "--out", "'' is an empty path"),
     (["evaluate", "{run}", "--particles=1" + "0" * 30], "num_particles=1000", "must lie between"),
     (["complete", "{run}", "--json", "--out="], "--out", "'' is an empty path"),
@@ -131,13 +133,13 @@ COMMAND_LINES = [
     (["reproduce", "theorem1", "--out={out}", "--cores=0"], "cores=0: must lie between 1"),
     (["trian"], "No such command 'trian'"),
     (["evaluate"], "Missing argument 'RUN'"),
-    (["evaluate", "{out}"], "holds no model.pt: give the folder"),
+    (["evaluate", "{out}"], "holds no model.safetensors: give the folder"),
     (["evaluate", "{begun}"], "complete it with 'sfnn train --resume"),
     (["evaluate", "{file}"], "is no file of sfnn_pyro"),
     (["evaluate", "{run}", "--proposal=guide"], "holds no guide: leave --proposal out"),
     (["evaluate", "{run}", "--particles=0"], "num_particles=0: must lie between 1"),
     (["evaluate", "{run}", "--split=all"], "split='all': choose train, validation or test"),
-    (["complete", "{out}"], "holds no model.pt"),
+    (["complete", "{out}"], "holds no model.safetensors"),
     (["complete", "{run}", "--rows=0"], "rows=0: must lie between 1 and 300"),
     (["complete", "{run}", "--rows=301"], "rows=301: must lie between 1 and 300"),
     (["complete", "{run}", "--samples=0"], "samples=0: must lie between 1"),
@@ -184,13 +186,13 @@ def test_a_bad_command_line_is_one_line_and_leaves_nothing(capsys, command_line,
     folders["file"].write_text("something")
     folders["link"].symlink_to(folders["file"])
     os.mkfifo(folders["pipe"])
-    for name, file in (("begun", "config.json"), ("stray", "model.pt")):
+    for name, file in (("begun", "config.json"), ("stray", "model.safetensors")):
         folders[name].mkdir()
         (folders[name] / file).write_text("{}")
     if row[0] == ["train", "--out={stray}"]:
-        folders["stray"].joinpath("model.pt").rename(folders["stray"] / "model.pt.old")
-        folders["stray"].joinpath("model.pt.old").rename(folders["stray"] / "best.pt")
-        parts = ["holds best.pt but no config.json"]
+        stray = folders["stray"]
+        stray.joinpath("model.safetensors").rename(stray / "best.safetensors")
+        parts = ["holds best.safetensors but no config.json"]
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
     result = sfnn(capsys, *(argument.format(**folders) for argument in arguments))
     assert_refused(result, *parts)
@@ -285,7 +287,27 @@ MODELS = [
 def test_a_model_file_with_other_contents_is_refused(
     capsys, command_line, tmp_path, contents, part
 ):
-    write_sealed(tmp_path / "model.pt", "model 1", contents)
+    write_first_format(tmp_path / "model.pt", "model 1", contents)
+    assert_refused(sfnn(capsys, "evaluate", tmp_path), part)
+
+
+METADATA = [
+    ({}, "does not hold a whole model ('provenance')"),
+    ({"provenance": "{}"}, "does not hold a whole model ('config')"),
+    ({"config": "3", "provenance": "{}"}, "in the configuration is not a table"),
+    ({"config": "{}", "provenance": "3"}, "does not hold a whole model"),
+    ({"config": "{}", "provenance": "[" * 10**5}, "does not hold a whole model"),
+    ({"config": "{}", "provenance": "{}"}, "state has the fields []"),
+    ({"config": '{"data": "x"}', "provenance": "{}"}, "no data set 'x'"),
+    ({"config": "{}", "provenance": '{"split_seed": 7}'}, "trained on other digits"),
+]
+
+
+@pytest.mark.parametrize(("metadata", "part"), METADATA)
+def test_a_model_file_with_other_metadata_is_refused(
+    capsys, command_line, tmp_path, metadata, part
+):
+    write_weights(tmp_path / "model.safetensors", "model", {}, metadata)
     assert_refused(sfnn(capsys, "evaluate", tmp_path), part)
 
 

@@ -5,6 +5,7 @@ import io
 import random
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,10 @@ from sfnn_pyro.runs.checkpointed import Interrupted
 from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
 from sfnn_pyro.system.tensor_archive import ArchiveError, read_archive
 from sfnn_pyro.training import Schedule
+from tests.first_format import write_first_format
+from tests.model_files import read_model_file, write_model_file
+
+FIRST_RELEASE = Path(__file__).with_name("fixtures") / "first-release"
 
 VARIANTS = 150
 """Of each estimator; ``python -m tests.test_crafted_files 10000`` tries more."""
@@ -100,14 +105,14 @@ def result_of(folder, config):
     except ValueError as error:
         assert str(error) and "\n" not in str(error)
         return str(error)
-    return (folder / "model.pt").read_bytes()
+    return (folder / "model.safetensors").read_bytes()
 
 
 def try_variants(folder, count, estimator, seed=0):
     """Trains from variants of a checkpoint; how many were refused."""
     config, chance = config_of(estimator), random.Random(seed)
     begun = interrupted(folder / "begun", config)
-    contents = read_sealed(begun / "checkpoint.pt", "checkpoint 1")
+    contents = read_sealed(begun / "checkpoint.pt", "checkpoint")
     shutil.copytree(begun, folder / "whole")
     right = result_of(folder / "whole", config)
     refused = 0
@@ -116,7 +121,7 @@ def try_variants(folder, count, estimator, seed=0):
         run = folder / "variant"
         shutil.copytree(begun, run)
         try:
-            write_sealed(run / "checkpoint.pt", "checkpoint 1", variant)
+            write_sealed(run / "checkpoint.pt", "checkpoint", variant)
             result = result_of(run, config)
         finally:
             shutil.rmtree(run)
@@ -148,31 +153,55 @@ def test_any_field_of_a_checkpoint_replaced(tmp_path, kind):
     assert try_variants(tmp_path, VARIANTS, kind) > VARIANTS // 2
 
 
+def refused_or_finite(path):
+    """Whether a model is refused; one that is not is whole."""
+    try:
+        saved = load_run(path)
+    except ValueError as error:
+        assert str(error) and "\n" not in str(error)
+        return True
+    learned = saved.config.proposal != "prior"
+    modules = [saved.model, *([saved.guide] if learned else [])]
+    assert all(p.isfinite().all() for one in modules for p in one.parameters())
+    return False
+
+
+def test_any_field_of_a_model_of_the_first_format_replaced(tmp_path):
+    chance, path = random.Random(1), tmp_path / "best.pt"
+    shutil.copy(FIRST_RELEASE / "best.pt", path)
+    contents = read_sealed(path, "model")
+    refused = 0
+    for _ in range(VARIANTS):
+        write_first_format(path, "model 1", replaced(contents, chance)[0])
+        refused += refused_or_finite(path)
+    assert refused > VARIANTS // 2
+
+
 @pytest.mark.parametrize("kind", ["g3", "learned"])
 def test_any_field_of_a_model_replaced(tmp_path, kind):
-    config, chance = config_of(kind), random.Random(1)
-    train_run(config, tmp_path / "run")
-    path = tmp_path / "run" / "model.pt"
-    contents = read_sealed(path, "model 1")
+    chance = random.Random(1)
+    train_run(config_of(kind), tmp_path / "run")
+    path = tmp_path / "run" / "model.safetensors"
+    contents = read_model_file(path)
+    refused = 0
     for _ in range(VARIANTS):
-        write_sealed(path, "model 1", replaced(contents, chance)[0])
+        variant = replaced(contents, chance)[0]
         try:
-            saved = load_run(path)
-        except ValueError as error:
-            assert str(error) and "\n" not in str(error)
-        else:
-            modules = [saved.model, *([saved.guide] if kind == "learned" else [])]
-            assert all(p.isfinite().all() for one in modules for p in one.parameters())
+            write_model_file(path, variant)
+        except (TypeError, AttributeError, ValueError):
+            continue  # such a file cannot be written
+        refused += refused_or_finite(path)
+    assert refused > VARIANTS // 4
 
 
 def test_momentum_of_another_shape_never_reaches_the_optimizer(tmp_path):
     config = config_of("g3")
     run = interrupted(tmp_path, config)
-    contents = read_sealed(run / "checkpoint.pt", "checkpoint 1")
+    contents = read_sealed(run / "checkpoint.pt", "checkpoint")
     slots = contents["trainer"]["optimizer"]["state"][0]
     for value in (torch.zeros(1), torch.zeros(3, 32).double(), None, torch.zeros(32, 3).T):
         slots["momentum_buffer"] = value
-        write_sealed(run / "checkpoint.pt", "checkpoint 1", contents)
+        write_sealed(run / "checkpoint.pt", "checkpoint", contents)
         if value is not None and value.shape == (3, 32) and value.dtype == torch.float32:
             assert isinstance(result_of(run, config), bytes)  # strides are no harm: it is copied
         else:
@@ -209,7 +238,6 @@ def test_a_storage_that_states_more_than_it_holds_is_not_read():
 if __name__ == "__main__":
     import sys
     import tempfile
-    from pathlib import Path
 
     wanted = int(sys.argv[1])
     for kind in KINDS:

@@ -47,7 +47,7 @@ RunFolder = Annotated[
     typer.Argument(
         parser=path_of,
         metavar="RUN",
-        help="Folder that 'sfnn train' wrote, or a model file such as its best.pt.",
+        help="Folder that 'sfnn train' wrote, or a model file such as its best.safetensors.",
     ),
 ]
 

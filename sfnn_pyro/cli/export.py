@@ -16,7 +16,7 @@ RecognitionEpochs = Annotated[
     int,
     typer.Option(
         help="Number of epochs for which a recognition network is trained, which proposes samples "
-        "that fit the evidence. It is kept in the run folder as recognition.pt.",
+        "that fit the evidence. It is kept in the run folder as recognition.safetensors.",
         min=0,
     ),
 ]

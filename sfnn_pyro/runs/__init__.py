@@ -3,15 +3,9 @@
 from sfnn_pyro.runs.choices import MAX_PARTICLES, NETWORKS, PRECISIONS, PROPOSALS, RunError
 from sfnn_pyro.runs.config_file import flat, make_config, read_config_file, to_toml
 from sfnn_pyro.runs.configuration import RunConfig
-from sfnn_pyro.runs.folder import (
-    RunInUseError,
-    SavedRun,
-    load_model,
-    load_run,
-    locked,
-    read_config,
-)
+from sfnn_pyro.runs.folder import RunInUseError, locked, read_config
 from sfnn_pyro.runs.records import machine, standard_error
+from sfnn_pyro.runs.saved_run import SavedRun, load_model, load_run, save
 from sfnn_pyro.runs.training_run import train_run
 
 __all__ = [
@@ -31,6 +25,7 @@ __all__ = [
     "make_config",
     "read_config",
     "read_config_file",
+    "save",
     "standard_error",
     "to_toml",
     "train_run",

@@ -28,7 +28,7 @@ class CheckpointedTraining(Callback, ABC):
     """
 
     kind: ClassVar[str]
-    """Kind of the checkpoint file, with its version."""
+    """Kind of the checkpoint file."""
 
     trainer: Trainer
     callbacks: Sequence[Callback] = ()

@@ -12,7 +12,7 @@ from pyro.infer import ELBO
 from sfnn_pyro.data import DATASET_NAMES, Dataset, OwnData, load_dataset, load_own
 from sfnn_pyro.data.own import checksum_of
 from sfnn_pyro.data.own.task import second_file
-from sfnn_pyro.estimators import ESTIMATORS, Resampled
+from sfnn_pyro.estimators import ESTIMATORS, Compiled, Resampled
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN, HybridSFNN
 from sfnn_pyro.reparam import deterministic
@@ -63,6 +63,8 @@ class RunConfig:
             for never.
         precision: of the training's matrix products, ``"float32"`` or ``"bfloat16"``.
         own: what is chosen about a file of one's own.
+        compile: whether to record and compile the step, see ``Compiled``: a part of the
+            configuration, as sums are rounded in another order.
 
     Raises:
         RunError: a value is none of the known ones, or two of them exclude each other.
@@ -87,6 +89,7 @@ class RunConfig:
     patience: int = 0
     precision: str = "float32"
     own: OwnData = field(default_factory=OwnData)
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check_values(self)
@@ -152,19 +155,24 @@ class RunConfig:
             return SFNN(sizes, data.likelihood)
 
     def make_estimator(self) -> ELBO:
-        """The estimator, of which a few particles alone may be back-propagated.
+        """The estimator, its step compiled if asked for, a few of its particles back-propagated.
 
         Raises:
             ValueError: it cannot be with so many particles.
         """
         options: dict[str, Any] = {"insomnia": self.insomnia} if self.estimator == "rws" else {}
         estimator = ESTIMATORS[self.estimator](num_particles=self.particles, **options)
-        if not self.kept:
+        if self.kept:
+            try:
+                estimator = Resampled(estimator, self.kept)
+            except ValueError as error:
+                raise RunError(f"kept={self.kept}: {error}; leave --kept out") from error
+        if not self.compile:
             return estimator
         try:
-            return Resampled(estimator, self.kept)
+            return Compiled(estimator)
         except ValueError as error:
-            raise RunError(f"kept={self.kept}: {error}; leave --kept out") from error
+            raise RunError(f"compile: {error}; leave --compile out") from error
 
     def make_trainer(self, model: Any, data: Dataset) -> Trainer:
         program = self.program(model)

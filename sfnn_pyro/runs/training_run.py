@@ -16,15 +16,14 @@ from sfnn_pyro.runs.checkpointed import CheckpointedTraining
 from sfnn_pyro.runs.choices import RunError
 from sfnn_pyro.runs.configuration import RunConfig
 from sfnn_pyro.runs.folder import (
-    check_provenance,
-    load_model,
     locked,
     read_config,
-    save_model,
     write_history,
 )
+from sfnn_pyro.runs.saved_run import SavedRun, check_provenance, load_model, model_file, save
 from sfnn_pyro.system.atomic_files import remove_leftovers, write_text
 from sfnn_pyro.system.devices import check_device
+from sfnn_pyro.system.sealed_files import remove_sealed
 from sfnn_pyro.system.shell_words import command
 from sfnn_pyro.system.stop_requests import StopRequest, interruptible
 from sfnn_pyro.training import Callback, EarlyStopping, Epoch, NonFiniteError, Trainer
@@ -36,7 +35,10 @@ WRITTEN = (
     "history.csv",
     "failure.json",
     "checkpoint.pt",
+    "checkpoint.pt.sha256",
+    "best.safetensors",
     "best.pt",
+    "model.safetensors",
     "model.pt",
 )
 
@@ -55,7 +57,7 @@ def train_run(
     resume_command: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[Any, Dataset]:
-    """Trains in a run folder, from its checkpoint if it holds one, until its ``model.pt`` exists.
+    """Trains in a run folder, from its checkpoint if it holds one, until its model's file exists.
 
     However often the process is killed on the way and this is called again, parameters and
     history end with the same bits (on one machine, with one number of threads). SIGINT and
@@ -93,7 +95,7 @@ def train_run(
         >>> config = RunConfig(hidden=(5,), particles=2, schedule=Schedule(epochs=1))
         >>> model, digits = train_run(config, folder)
         >>> sorted(path.name for path in folder.iterdir())
-        ['.lock', 'best.pt', 'config.json', 'history.csv', 'model.pt']
+        ['.lock', 'best.safetensors', 'config.json', 'history.csv', 'model.safetensors']
     """
     if not checkpoint_minutes >= 0:
         raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
@@ -106,7 +108,7 @@ def train_run(
     with interruptible() as request, locked(folder) if group.is_first else nullcontext():
         if group.is_first:
             _check_same(config, folder)
-        if group.broadcast((folder / "model.pt").exists()):
+        if group.broadcast(model_file(folder) is not None):
             state = load_model(folder)[0].state_dict() if group.is_first else None
             model.load_state_dict(group.broadcast(state))
         else:
@@ -124,7 +126,7 @@ def train_run(
 class _TrainingRun(CheckpointedTraining):
     """A training in a run folder."""
 
-    kind = "checkpoint 1"
+    kind = "checkpoint"
     resume_command: str
 
     def __init__(
@@ -226,21 +228,22 @@ class _TrainingRun(CheckpointedTraining):
         values = [epoch.validation_log_likelihood for epoch in trainer.history]
         earlier = [value for value in values[:-1] if not math.isnan(value)]
         if values[-1] > max(earlier, default=-math.inf):
-            self._save_model("best.pt")
+            self._save_model("best")
 
     def finish(self) -> None:
         self._check_finite()
         if self.group.is_first:
             write_history(self.trainer.history, self.folder / "history.csv")
-            self._save_model("model.pt")
-            self.checkpoint.unlink(missing_ok=True)
+            self._save_model("model")
+            remove_sealed(self.checkpoint)
         if self.trainer.average is not None:  # what was saved is what is returned
             self.trainer.average.write_to(self.trainer.trained)
 
     def _save_model(self, name: str) -> None:
-        path = self.folder / name
+        run = SavedRun(self.model, self.trainer.guide, self.config, self.data)
         with self.trainer.averaged():
-            save_model(self.model, self.config, self.data, path, self.trainer.guide)
+            save(run, self.folder / f"{name}.safetensors")
+        (self.folder / f"{name}.pt").unlink(missing_ok=True)  # of a run that the first format began
 
     def fail(self, error: NonFiniteError) -> None:
         self.save()

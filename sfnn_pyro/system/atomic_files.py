@@ -46,6 +46,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             except BaseException:
                 Path(name).unlink(missing_ok=True)
                 raise
+    except WriteError:  # of another file that the block writes
+        raise
     except OSError as error:
         reason = error.strerror or error
         raise WriteError(

@@ -7,6 +7,10 @@ from pathlib import Path
 from sfnn_pyro.system.atomic_files import kind_of
 
 
+class SealError(ValueError):
+    """A file that is not what this package wrote; the message names it and what is wrong."""
+
+
 def read_regular(path: Path, limit: int | None = None) -> bytes:
     """The contents of a regular file, or of one that a link points to.
 
@@ -31,3 +35,15 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
         if limit is not None and status.st_size > limit:
             raise OSError(27, f"it holds more than {limit:,} bytes", str(path))
         return file.read()
+
+
+def read_whole(path: Path) -> memoryview:
+    """The contents of a file of this package, before anything in it is believed.
+
+    Raises:
+        SealError: it cannot be read; the message says why.
+    """
+    try:
+        return memoryview(read_regular(path))
+    except OSError as error:
+        raise SealError(f"{path} cannot be read ({error.strerror or error})") from error

@@ -1,99 +1,131 @@
-"""Files of tensors and plain values that state what they are, with a checksum."""
+"""Checkpoints: archives as ``torch.save`` writes them, each with a checksum in a file beside it."""
 
 import hashlib
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sfnn_pyro.system.atomic_files import replacing
-from sfnn_pyro.system.regular_files import read_regular
-from sfnn_pyro.system.tensor_archive import read_archive
+from sfnn_pyro.system.atomic_files import WriteError, replacing, write_text
+from sfnn_pyro.system.first_format import (
+    altered,
+    check_kind,
+    foreign,
+    is_first_format,
+    read_first_format,
+    read_table,
+)
+from sfnn_pyro.system.regular_files import SealError, read_regular, read_whole
 
-PREFIX = b"sfnn_pyro "
-KIND_LIMIT = 200
-"""Bytes in which the kind of a file and its checksum must end."""
+FORMAT = 2
+"""The version that is written; the first is still read."""
 
+ARCHIVE = b"PK\x03\x04"
+"""The first bytes of an archive."""
 
-class SealError(ValueError):
-    """A file that is not what this package wrote; the message names it and what is wrong."""
+CHECKSUM_LIMIT = 2**16
+"""Bytes of a file of checksums."""
 
 
 def write_sealed(path: Path, kind: str, contents: dict[str, Any]) -> None:
-    """Writes tensors and plain values under a line that says what they are, and a checksum.
+    """Writes tensors and plain values as ``torch.save`` does, and a checksum beside.
+
+    The file opens with ``torch.load(path, weights_only=True)``; its entry ``"kind"`` says what it
+    is. ``sha256sum -c`` checks it against the file beside it, whose name ends in ``.sha256``.
 
     Arguments:
         path: where the file shall be; written whole or not at all.
-        kind: what the file is, and its version, such as ``"model 1"``.
+        kind: what the file is, such as ``"checkpoint"``.
         contents: tensors, numbers, strings, and lists and tables of them.
+
+    Raises:
+        WriteError: it cannot be written; what was there can still be read.
 
     Example:
         >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "note"
-        >>> write_sealed(path, "note 1", {"a": torch.ones(2)})
-        >>> path.read_bytes().splitlines()[0]
-        b'sfnn_pyro note 1'
-        >>> read_sealed(path, "note 1")
+        >>> path = Path(tempfile.mkdtemp()) / "note.pt"
+        >>> write_sealed(path, "note", {"a": torch.ones(2)})
+        >>> torch.load(path, weights_only=True)
+        {'kind': 'note 2', 'a': tensor([1., 1.])}
+        >>> read_sealed(path, "note")
         {'a': tensor([1., 1.])}
     """
     buffer = io.BytesIO()
-    torch.save(contents, buffer)
+    torch.save({"kind": f"{kind} {FORMAT}", **contents}, buffer)
     payload = buffer.getbuffer()
+    digest = hashlib.sha256(payload).hexdigest()
     with replacing(path) as file:
-        file.write(_header(kind, payload))
         file.write(payload)
+        file.flush()
+        # Between two renames the process may be killed: until both are done, either file is right.
+        _write_checksums(path, [digest, *_checksums(path)])
+    with suppress(WriteError):  # the line of the older file does no harm
+        _write_checksums(path, [digest])
 
 
 def read_sealed(path: Path, kind: str) -> dict[str, Any]:
-    """The contents of a sealed file. Executes no code, whatever the file holds.
+    """The contents of a file of ``write_sealed``, or of the first format.
+
+    Executes no code, whatever the file holds.
 
     Arguments:
         path: the file.
         kind: what it must be.
 
     Raises:
-        SealError: it cannot be read, is another file, of another version, cut or altered.
+        SealError: it cannot be read, is another file, of another version, cut or altered, or has
+            no checksum beside it.
     """
-    try:
-        raw = memoryview(read_regular(path))
-    except OSError as error:
-        raise SealError(f"{path} cannot be read ({error.strerror or error})") from error
-    stated, payload = _stated(raw)
-    if stated is None:
-        raise SealError(f"{path} is no file of sfnn_pyro: give one that 'sfnn train' wrote")
-    if stated != kind:
-        raise SealError(
-            f"{path} is a file of kind {stated!r}, not {kind!r}: give the right file, or use the "
-            "version of sfnn_pyro that wrote it"
-        )
-    if bytes(raw[: len(raw) - len(payload)]) != _header(kind, payload):
-        raise SealError(f"{path} was cut or altered (its checksum is another): use another copy")
-    return _unpickled(payload, path)
-
-
-def _header(kind: str, payload: memoryview) -> bytes:
-    digest = hashlib.sha256(payload).hexdigest()
-    return PREFIX + f"{kind}\n{digest}\n".encode()
-
-
-def _stated(raw: memoryview) -> tuple[str | None, memoryview]:
-    """The kind that a file states, or None, and what follows the header."""
-    start = bytes(raw[:KIND_LIMIT])
-    lines = start.split(b"\n", 2)
-    if len(lines) < 3 or not start.startswith(PREFIX):
-        return None, raw
-    kind = lines[0][len(PREFIX) :].decode(errors="replace")
-    return kind, raw[len(lines[0]) + len(lines[1]) + 2 :]
-
-
-def _unpickled(payload: memoryview, path: Path) -> dict[str, Any]:
-    # On bytes that are no archive, zipfile and pickle raise errors of almost any type.
-    try:
-        contents = read_archive(payload)
-    except Exception as error:
-        first = str(error).partition("\n")[0] or type(error).__name__
-        raise SealError(f"{path} holds no tensors that can be read ({first})") from error
-    if not isinstance(contents, dict):
-        raise SealError(f"{path} holds no table of names and values")
+    raw = read_whole(path)
+    if is_first_format(raw):
+        return read_first_format(raw, f"{kind} 1", path)
+    if not _is_archive(raw):
+        raise foreign(path)
+    stated = _checksums(path)
+    if not stated:
+        raise SealError(f"{path} has no {_beside(path).name} beside it: copy both files")
+    if hashlib.sha256(raw).hexdigest() not in stated:
+        raise altered(path)
+    contents = read_table(raw, path)
+    check_kind(contents.pop("kind", None), f"{kind} {FORMAT}", path)
     return contents
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether ``read_sealed`` is the reader of a file, by its first bytes.
+
+    Raises:
+        SealError: it cannot be read.
+    """
+    raw = read_whole(path)
+    return is_first_format(raw) or _is_archive(raw)
+
+
+def remove_sealed(path: Path) -> None:
+    """Removes a file of ``write_sealed`` and its checksum, if they are there."""
+    path.unlink(missing_ok=True)
+    _beside(path).unlink(missing_ok=True)
+
+
+def _is_archive(raw: memoryview) -> bool:
+    return bytes(raw[: len(ARCHIVE)]) == ARCHIVE
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _write_checksums(path: Path, digests: list[str]) -> None:
+    """Writes lines as the program ``sha256sum`` does."""
+    write_text(_beside(path), "".join(f"{digest}  {path.name}\n" for digest in digests))
+
+
+def _checksums(path: Path) -> list[str]:
+    """The checksums that stand beside a file; none if there is no such file."""
+    try:
+        text = read_regular(_beside(path), CHECKSUM_LIMIT).decode(errors="replace")
+    except OSError:
+        return []
+    return [line.split()[0] for line in text.splitlines() if line.strip()]

@@ -15,7 +15,7 @@ MAX_PATIENCE = 10**12
 class EarlyStopping(Callback):
     """Ends a training when its validation log-likelihood has not risen for some epochs.
 
-    The last network of the training is not its best one: see ``best.pt`` of a run folder.
+    The last network of the training is not its best one: see ``best.safetensors`` of a run folder.
 
     Arguments:
         patience: number of epochs without a new highest value after which the training ends.

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from sfnn_pyro.guides import RecognitionNetwork
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
+from sfnn_pyro.system.sealed_files import is_sealed, read_sealed
+from sfnn_pyro.system.weight_files import read_weights, write_weights
+from sfnn_pyro.training.stored_state import stored_tensors
 
 FILL = 0.5
 """What the network sees in the place of an unknown entry: neither ink nor its absence."""
 
-RECOGNITION_KIND = "recognition 1"
+RECOGNITION_KIND = "recognition"
 FINEST, COARSEST = 1.5, 6.0
 """Sizes of a mask's patches, in pixels."""
 
@@ -141,24 +143,31 @@ def train_recognition(
 
 def save_recognition(guide: RecognitionNetwork, path: Path) -> None:
     """Writes a recognition network that ``load_recognition`` reads."""
-    write_sealed(path, RECOGNITION_KIND, {"state": guide.state_dict()})
+    write_weights(path, RECOGNITION_KIND, guide.state_dict(), {})
 
 
 def load_recognition(model: SFNN, path: Path) -> RecognitionNetwork:
     """The recognition network beside a run's model.
 
+    Arguments:
+        model: the network of the run.
+        path: the file, of the present format or the first.
+
     Raises:
         ValueError: the file is another, was altered, or belongs to a network of other sizes.
     """
-    state = read_sealed(path, RECOGNITION_KIND)["state"]
+    if is_sealed(path):
+        state = read_sealed(path, RECOGNITION_KIND).get("state")
+    else:
+        state = read_weights(path, RECOGNITION_KIND)[0]
     guide = RecognitionNetwork(model, width=0).to(next(model.parameters()))
     try:
-        guide.load_state_dict(state)
-    except RuntimeError:
+        guide.load_state_dict(stored_tensors("state", state, guide.state_dict()))
+    except ValueError as error:
         raise ValueError(
-            f"{path} belongs to another network than the one beside it: remove it, and train it "
-            "again with --recognition-epochs"
-        ) from None
+            f"{path} belongs to another network than the one beside it ({error}): remove it, and "
+            "train it again with --recognition-epochs"
+        ) from error
     return guide
 
 

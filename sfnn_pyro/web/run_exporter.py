@@ -12,7 +12,9 @@ from sfnn_pyro.runs import RunConfig, load_model
 from sfnn_pyro.web.exporter import ExportedNetwork, export_page, refuse_unfit
 from sfnn_pyro.web.recognition_training import load_recognition, save_recognition, train_recognition
 
-RECOGNITION_FILE = "recognition.pt"
+RECOGNITION_FILE = "recognition.safetensors"
+FIRST_RECOGNITION_FILE = "recognition.pt"
+"""As the first format named it."""
 
 
 def export_run(
@@ -31,8 +33,8 @@ def export_run(
         folder: for the page.
         deterministic: the run of a deterministic network on the same data, to stand beside.
         recognition_epochs: if above 0, trains a recognition network for as many passes over the
-            training inputs and keeps it in the run folder as ``recognition.pt``. With 0 one that
-            is there already is exported.
+            training inputs and keeps it in the run folder as ``recognition.safetensors``. With 0
+            one that is there already is exported.
         rows: test data to start from; the page's own choice unless given.
         on_step: called during that training with the part that is done.
 
@@ -74,7 +76,8 @@ def _recognition(
     epochs: int,
     on_step: Callable[[float], None] | None,
 ) -> RecognitionNetwork | None:
-    path = (run if run.is_dir() else run.parent) / RECOGNITION_FILE
+    kept = run if run.is_dir() else run.parent
+    path = kept / RECOGNITION_FILE
     if epochs:
         if config.network == "deterministic":
             raise ValueError(
@@ -85,7 +88,8 @@ def _recognition(
         guide = train_recognition(model, data.train.x, data.y_shape, epochs=epochs, on_step=on_step)
         save_recognition(guide, path)
         return guide
-    return load_recognition(model, path) if path.is_file() else None
+    found = (one for one in (path, kept / FIRST_RECOGNITION_FILE) if one.is_file())
+    return next((load_recognition(model, one) for one in found), None)
 
 
 def _provenance(config: RunConfig, data: Dataset) -> dict[str, object]:

@@ -34,7 +34,7 @@ def test_a_run_of_a_file_is_that_of_the_options(capsys, tmp_path):
     options = ("--estimator=rws", "--encoder=3")
     assert sfnn(capsys, "train", "--config", path, "--out", tmp_path / "a").code == 0
     assert sfnn(capsys, "train", *TINY, *options, "--out", tmp_path / "b").code == 0
-    for name in ("config.json", "history.csv", "model.pt"):
+    for name in ("config.json", "history.csv", "model.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -165,7 +165,9 @@ def test_tensorboard_follows_and_changes_nothing(capsys, tmp_path):
     column = name.index("validation_log_likelihood")
     assert values == pytest.approx([float(line.split(",")[column]) for line in lines], rel=1e-6)
     assert sfnn(capsys, "train", "--out", tmp_path / "plain", *TINY).code == 0
-    assert (tmp_path / "plain" / "model.pt").read_bytes() == (run / "model.pt").read_bytes()
+    assert (tmp_path / "plain" / "model.safetensors").read_bytes() == (
+        run / "model.safetensors"
+    ).read_bytes()
 
 
 def test_a_tracker_that_is_none_leaves_nothing(capsys, tmp_path, monkeypatch):

@@ -11,8 +11,10 @@ import torch
 
 from sfnn_pyro.runs import RunConfig, train_run
 from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
+from sfnn_pyro.system.weight_files import read_weights
 from sfnn_pyro.training import Schedule
 from tests.commands import sfnn
+from tests.model_files import read_model_file, write_model_file
 from tests.test_crafted_files import interrupted, replaced
 
 VARIANTS = 100
@@ -73,31 +75,46 @@ def other_file(path, chance):
         path.write_bytes(bytes(chance.randrange(256) for _ in range(300)))
 
 
+def other_model(path, chance):
+    """A model's file with a valid checksum, and a field of any of its parts replaced."""
+    contents = read_model_file(path)
+    while True:
+        variant, _ = replaced(contents, chance)
+        try:
+            return write_model_file(path, variant)
+        except (TypeError, AttributeError, ValueError):
+            continue  # such a file cannot be written
+
+
 def craft(run, chance):
     path = run / chance.choice([one.name for one in run.iterdir()])
     if chance.random() < 0.25:
         other_file(path, chance)
+    elif path.suffix == ".safetensors":
+        other_model(path, chance)
     elif path.suffix == ".pt":
-        kind = path.read_bytes().split(b"\n")[0].removeprefix(b"sfnn_pyro ").decode()
-        contents = read_sealed(path, kind)
+        contents = read_sealed(path, "checkpoint")
         if chance.random() < 0.4:
             table, _ = replaced(json.loads(contents["config"]), chance)
             contents["config"] = json.dumps(table, default=lambda value: None)
         else:
             contents, _ = replaced(contents, chance)
-        write_sealed(path, kind, contents)
+        write_sealed(path, "checkpoint", contents)
     else:
         other_text(path, chance)
 
 
 def is_long(run):
     """Whether a variant's own numbers ask for a training or a network that takes its time."""
-    for path in (run / "config.json", run / "model.pt", run / "best.pt", run / "checkpoint.pt"):
+    readers = {
+        "config.json": lambda path: path.read_text(),
+        "model.safetensors": lambda path: read_weights(path, "model")[1]["config"],
+        "best.safetensors": lambda path: read_weights(path, "model")[1]["config"],
+        "checkpoint.pt": lambda path: read_sealed(path, "checkpoint")["config"],
+    }
+    for name, read in readers.items():
         try:
-            raw = path.read_bytes() if path.is_file() else b"{}"
-            kind = raw.split(b"\n")[0].removeprefix(b"sfnn_pyro ").decode()
-            text = raw if path.suffix == ".json" else read_sealed(path, kind)["config"]
-            config = RunConfig.from_json(text if isinstance(text, str) else text.decode())
+            config = RunConfig.from_json(read(run / name) if (run / name).is_file() else "")
         except (ValueError, LookupError, TypeError, AttributeError):
             continue
         counts = (config.particles, config.schedule.epochs, config.encoder, *config.hidden)

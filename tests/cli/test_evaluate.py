@@ -7,8 +7,8 @@ import torch
 
 from sfnn_pyro.evaluation import exact_log_likelihood
 from sfnn_pyro.runs import load_run
-from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
 from tests.commands import TINY, assert_refused, sfnn
+from tests.model_files import read_model_file, write_model_file
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_the_guide_of_the_run_gives_the_likelihood_of_the_model(capsys, learned,
 
 def test_the_weights_of_the_guide_are_those_of_the_file(learned):
     run = learned("--proposal=recognition", "--estimator=rws")
-    stored = read_sealed(run / "model.pt", "model 1")["guide"]
+    stored = read_model_file(run / "model.safetensors")["guide"]
     saved = load_run(run)
     state = saved.guide.state_dict()
     assert state.keys() == stored.keys()
@@ -82,8 +82,7 @@ def test_another_proposal_is_refused(capsys, learned):
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        (lambda c: c.pop("guide"), "does not hold a whole model ('guide')"),
-        (lambda c: c.update(guide=3), "does not hold a whole model"),
+        (lambda c: c.pop("guide"), "does not hold a whole model (guide has the fields []"),
         (lambda c: c["guide"].popitem(), "does not hold a whole model"),
         (
             lambda c: c["guide"].update({"encoder.weight": torch.zeros(2, 2)}),
@@ -93,17 +92,17 @@ def test_another_proposal_is_refused(capsys, learned):
 )
 def test_a_crafted_guide_is_refused(capsys, learned, change, part):
     run = learned("--proposal=recognition", "--estimator=rws")
-    contents = read_sealed(run / "model.pt", "model 1")
+    contents = read_model_file(run / "model.safetensors")
     change(contents)
-    write_sealed(run / "model.pt", "model 1", contents)
+    write_model_file(run / "model.safetensors", contents)
     assert_refused(sfnn(capsys, "evaluate", run, "--proposal=guide"), part)
 
 
 def test_a_guide_of_nan_is_refused_before_anything_is_written(capsys, learned):
     run = learned("--proposal=recognition", "--estimator=rws")
-    contents = read_sealed(run / "model.pt", "model 1")
+    contents = read_model_file(run / "model.safetensors")
     contents["guide"]["encoder.weight"].fill_(float("nan"))
-    write_sealed(run / "model.pt", "model 1", contents)
+    write_model_file(run / "model.safetensors", contents)
     before = sorted(run.iterdir())
     assert_refused(sfnn(capsys, "evaluate", run, "--proposal=guide"), "NaN")
     assert sorted(run.iterdir()) == before

@@ -12,8 +12,8 @@ from PIL import Image
 
 from sfnn_pyro.evaluation import exact_log_likelihood
 from sfnn_pyro.runs import load_run
-from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
 from tests.commands import TINY, assert_refused, sfnn
+from tests.model_files import read_model_file, write_model_file
 
 PNG = b"\x89PNG"
 RWS = ("--proposal=recognition", "--estimator=rws", "--encoder=4")
@@ -141,7 +141,7 @@ def test_sample_draws_outputs_of_test_inputs(capsys, run, tmp_path):
     assert sfnn(capsys, "sample", run, "--rows=2", "--samples=3").code == 0
     assert (run / "samples.png").read_bytes().startswith(PNG)
     out = tmp_path / "new" / "d.npz"
-    assert sfnn(capsys, "sample", run / "best.pt", "--rows=2", "--out", out).code == 0
+    assert sfnn(capsys, "sample", run / "best.safetensors", "--rows=2", "--out", out).code == 0
     draws = np.load(out)
     assert draws["y"].shape == (16, 2, 32) and draws["x"].shape == (2, 32)
     data = load_run(run).data
@@ -237,7 +237,7 @@ def test_a_mask_that_is_none_is_one_line(capsys, run, tmp_path, name, contents, 
 
 
 HOSTILE = [
-    (["sample", "{none}"], "holds no model.pt"),
+    (["sample", "{none}"], "holds no model.safetensors"),
     (["sample", "{mask}"], "is no file of sfnn_pyro"),
     (["sample", "{run}", "--samples=0"], "samples=0: must lie between 1"),
     (["sample", "{run}", "--samples=901"], "samples=901: must lie between 1 and 900"),
@@ -288,10 +288,10 @@ def test_a_folder_that_cannot_be_written_gets_the_numbers_and_one_line(capsys, r
 @pytest.mark.parametrize("part", ["state", "guide"])
 def test_weights_of_nan_are_refused(capsys, run, tmp_path, part):
     np.save(tmp_path / "mask.npy", left(4))
-    contents = read_sealed(run / "model.pt", "model 1")
+    contents = read_model_file(run / "model.safetensors")
     for weight in contents[part].values():
         weight.fill_(float("nan"))
-    write_sealed(run / "model.pt", "model 1", contents)
+    write_model_file(run / "model.safetensors", contents)
     before = sorted(run.iterdir())
     assert_refused(sfnn(capsys, "impute", run, "--known", tmp_path / "mask.npy"), "NaN")
     if part == "state":

@@ -27,7 +27,7 @@ def test_train_writes_a_folder_and_says_what_is_next(capsys, tmp_path):
     assert result.code == 0 and result.err == ""
     assert f"Complete: {folder}. Next: sfnn evaluate {folder}" in result.out
     names = {path.name for path in folder.iterdir()}
-    assert names == {".lock", "config.json", "history.csv", "best.pt", "model.pt"}
+    assert names == {".lock", "config.json", "history.csv", "best.safetensors", "model.safetensors"}
 
 
 def test_history_is_a_csv_with_a_line_for_every_epoch(run):
@@ -50,7 +50,7 @@ def test_evaluate_prints_the_value_and_the_file_on_lines_of_their_own(capsys, ru
 
 
 def test_the_best_model_is_evaluated_beside_the_last(capsys, run):
-    result = sfnn(capsys, "evaluate", run / "best.pt", "--particles", 3)
+    result = sfnn(capsys, "evaluate", run / "best.safetensors", "--particles", 3)
     assert result.code == 0
     assert (run / "best-evaluation-test-3.json").is_file()
 
@@ -60,7 +60,9 @@ def test_complete_draws_a_picture(capsys, run, tmp_path):
     result = sfnn(capsys, "complete", run, "--rows", 2, "--samples", 2, "--out", picture)
     assert result.out == f"Wrote {picture}\n"
     assert picture.read_bytes().startswith(b"%PDF")
-    assert sfnn(capsys, "complete", run / "model.pt", "--rows", 2, "--samples", 2).code == 0
+    assert (
+        sfnn(capsys, "complete", run / "model.safetensors", "--rows", 2, "--samples", 2).code == 0
+    )
     assert (run / "completions.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -69,7 +71,9 @@ def test_same_seed_same_bytes_and_another_seed_others(capsys, tmp_path, network)
     def trained(name, seed):
         options = ("--network", network, "--seed", seed)
         assert sfnn(capsys, "train", "--out", tmp_path / name, *TINY, *options).code == 0
-        return [(tmp_path / name / file).read_bytes() for file in ("model.pt", "history.csv")]
+        return [
+            (tmp_path / name / file).read_bytes() for file in ("model.safetensors", "history.csv")
+        ]
 
     assert trained("a", 1) == trained("b", 1)
     assert trained("a2", 2) != trained("b2", 3)
@@ -85,10 +89,10 @@ def test_same_seed_same_evaluation_and_same_picture(capsys, run):
 
 
 def test_resume_of_a_complete_run_does_nothing(capsys, run):
-    before = (run / "model.pt").stat().st_mtime_ns
+    before = (run / "model.safetensors").stat().st_mtime_ns
     result = sfnn(capsys, "train", "--resume", run)
     assert result.code == 0 and f"Complete: {run}" in result.out
-    assert (run / "model.pt").stat().st_mtime_ns == before
+    assert (run / "model.safetensors").stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
@@ -98,9 +102,9 @@ def test_demo_trains_both_networks_once(capsys, tmp_path):
     assert (tmp_path / "completions.png").is_file()
     model, config, _ = load_model(tmp_path / "sfnn")
     assert config.schedule.epochs == 1 and model.sizes == [32, 60, 60, 32]
-    before = (tmp_path / "sfnn" / "model.pt").stat().st_mtime_ns
+    before = (tmp_path / "sfnn" / "model.safetensors").stat().st_mtime_ns
     assert sfnn(capsys, "demo", "--out", tmp_path, "--epochs", 1).code == 0
-    assert (tmp_path / "sfnn" / "model.pt").stat().st_mtime_ns == before
+    assert (tmp_path / "sfnn" / "model.safetensors").stat().st_mtime_ns == before
     assert_refused(
         sfnn(capsys, "demo", "--out", tmp_path, "--epochs", 2), "run of another configuration"
     )
@@ -149,7 +153,7 @@ def test_the_installed_command_and_the_module_are_the_same(tmp_path):
     command = Path(sys.executable).with_name("sfnn")
     installed = subprocess.run([command, "evaluate", tmp_path], capture_output=True, text=True)
     module = finish(start("evaluate", tmp_path))
-    assert_refused(module, f"{tmp_path} holds no model.pt")
+    assert_refused(module, f"{tmp_path} holds no model.safetensors")
     assert (installed.returncode, installed.stderr) == (2, module.err)
 
 
@@ -157,5 +161,5 @@ def test_the_installed_command_and_the_module_are_the_same(tmp_path):
 def test_two_processes_with_one_seed_write_the_same_bytes(tmp_path):
     for process in [start("train", "--out", tmp_path / name, *TINY) for name in "ab"]:
         assert finish(process).code == 0
-    for file in ("model.pt", "history.csv"):
+    for file in ("model.safetensors", "history.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()

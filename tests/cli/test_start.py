@@ -117,7 +117,9 @@ def test_a_learned_proposal_is_trained_and_resumed(capsys, tmp_path, proposal):
     )
     for name in "ab":
         assert sfnn(capsys, "train", "--out", tmp_path / name, *options).code == 0
-    assert (tmp_path / "a/model.pt").read_bytes() == (tmp_path / "b/model.pt").read_bytes()
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (
+        tmp_path / "b/model.safetensors"
+    ).read_bytes()
     assert json.loads((tmp_path / "a/config.json").read_text())["proposal"] == proposal
 
 

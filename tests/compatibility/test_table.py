@@ -324,7 +324,7 @@ def test_probabilities_of_zero():
 
 def test_arguments_of_pyros_constructors():
     VIMCO(4, retain_graph=True, strict_enumeration_warning=False)
-    with pytest.raises(TypeError, match="Captured"):
+    with pytest.raises(TypeError, match="Compiled"):
         VIMCO(4, ignore_jit_warnings=True)
 
 

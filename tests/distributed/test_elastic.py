@@ -56,7 +56,7 @@ def test_killed_ranks_change_no_bit(undisturbed, launch, tmp_path):
     assert process.returncode == 0, err
     assert out.count("Complete") == 1
     assert not checkpoint.exists()
-    for name in ("model.pt", "history.csv", "best.pt", "config.json"):
+    for name in ("model.safetensors", "history.csv", "best.safetensors", "config.json"):
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
     steps = [start["from_step"] for start in starts(folder)]
     assert len(steps) == 3 and steps[0] == 0 < steps[1] < steps[2] < STEPS
@@ -71,7 +71,7 @@ def test_a_signal_to_torchrun_saves_at_one_step_and_one_process_can_go_on(launch
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert "sfnn: rank 0: stopped by SIGTERM: saved at step" in err
-    trainer = read_sealed(folder / "checkpoint.pt", "checkpoint 1")["trainer"]
+    trainer = read_sealed(folder / "checkpoint.pt", "checkpoint")["trainer"]
     assert len(trainer["ranks"]["moments"]) == 2
     assert len((folder / "history.csv").read_text().splitlines()) == 1 + len(trainer["history"])
 

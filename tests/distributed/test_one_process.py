@@ -51,7 +51,13 @@ def test_the_first_rank_writes_and_records_every_start(tmp_path):
         train_run(CONFIG, folder, group=Playing(0, 2), on_step=leave)
     train_run(CONFIG, folder, group=Playing(0, 2))
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"model.pt", "best.pt", "history.csv", "config.json", "ranks.json"}
+    assert names >= {
+        "model.safetensors",
+        "best.safetensors",
+        "history.csv",
+        "config.json",
+        "ranks.json",
+    }
     starts = json.loads((folder / "ranks.json").read_text())
     assert [start["from_step"] for start in starts] == [0, 3]
     assert all(start["ranks"] == 2 and len(start["seeds"]) == 2 for start in starts)

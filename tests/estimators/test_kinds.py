@@ -495,7 +495,7 @@ def test_local_scores_beside_a_global_latent_see_their_own_terms():
 
 def test_options_of_pyros_losses():
     assert VIMCO(3, retain_graph=True, strict_enumeration_warning=False).retain_graph
-    with pytest.raises(TypeError, match="takes no argument ignore_jit_warnings: Captured"):
+    with pytest.raises(TypeError, match="takes no argument ignore_jit_warnings: Compiled"):
         VIMCO(3, ignore_jit_warnings=True)
     for options in ({"num_particles": 2.5}, {"max_plate_nesting": -1}):
         with pytest.raises(ValueError, match=next(iter(options))):

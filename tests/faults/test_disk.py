@@ -47,22 +47,22 @@ def full_after(writes):
     return mock.patch("sfnn_pyro.system.atomic_files.os.fsync", fsync)
 
 
-@pytest.mark.parametrize("writes", range(14))
+@pytest.mark.parametrize("writes", range(30))
 def test_whichever_write_fails_nothing_saved_is_lost(tmp_path, whole, writes):
-    """Fourteen files are written: configuration, eight checkpoints, history, best and last."""
+    """Thirty files: configuration, eight checkpoints with checksums, history, best and last."""
     with full_after(writes), pytest.raises(WriteError, match="No space left on device"):
         train_run(CONFIG, tmp_path, checkpoint_minutes=0)
-    assert not (tmp_path / "model.pt").exists()
+    assert not (tmp_path / "model.safetensors").exists()
     assert not list(tmp_path.glob(".*.*.*"))
-    if writes >= 2:
-        read_sealed(tmp_path / "checkpoint.pt", "checkpoint 1")
+    if writes >= 3:
+        read_sealed(tmp_path / "checkpoint.pt", "checkpoint")
     train_run(CONFIG, tmp_path)
-    for name in ("model.pt", "history.csv", "best.pt"):
+    for name in ("model.safetensors", "history.csv", "best.safetensors"):
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_the_command_line_says_in_one_line_that_the_disk_is_full(capsys, tmp_path):
-    with full_after(3):
+    with full_after(2):
         result = sfnn(capsys, "train", "--out", tmp_path, *TINY, "--checkpoint-minutes=0")
     assert_refused(
         result, "checkpoint.pt cannot be written (No space left on device): make room", "unchanged"
@@ -94,12 +94,12 @@ def test_a_disk_that_is_really_full(capsys, small_disk, whole):
 
     with mock.patch("sfnn_pyro.runs.training_run.write_history", fill):
         result = sfnn(capsys, "train", "--out", folder, *options)
-    assert_refused(result, "best.pt cannot be written (No space left on device)")
-    read_sealed(folder / "checkpoint.pt", "checkpoint 1")
+    assert_refused(result, "best.safetensors cannot be written (No space left on device)")
+    read_sealed(folder / "checkpoint.pt", "checkpoint")
     assert_refused(sfnn(capsys, "train", "--resume", folder), "cannot be written (No space left")
     filler.unlink()
     assert sfnn(capsys, "train", "--resume", folder).code == 0
-    assert (folder / "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -63,13 +63,13 @@ def test_twenty_kills_change_no_bit(tmp_path, more):
         process.kill()
         process.join()
         during_writing += writing(folder)
-        assert not (folder / "model.pt").exists()
+        assert not (folder / "model.safetensors").exists()
         try:
-            read_sealed(checkpoint, "checkpoint 1")
+            read_sealed(checkpoint, "checkpoint")
         except SealError:
             assert stamp(checkpoint) is None, "a checkpoint that is not whole"
     assert during_writing >= KILLS // 4
     assert run_to_end("train", "--resume", folder) == 0
-    for name in ("model.pt", "best.pt", "history.csv", "config.json"):
+    for name in ("model.safetensors", "best.safetensors", "history.csv", "config.json"):
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
     assert {path.name for path in folder.iterdir()} == {path.name for path in undisturbed.iterdir()}

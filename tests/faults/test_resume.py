@@ -7,7 +7,7 @@ import torch
 from sfnn_pyro.runs import make_config, train_run
 from sfnn_pyro.system.stop_requests import Interrupted
 
-FILES = ("model.pt", "best.pt", "history.csv", "config.json")
+FILES = ("model.safetensors", "best.safetensors", "history.csv", "config.json")
 TINY = {
     "hidden": [4],
     "epochs": 3,
@@ -76,7 +76,7 @@ def test_stops_change_no_bit(pictures, tmp_path, variant):
     assert stopped_after_every_step(config, tmp_path / "run") == 2 * epochs
     for name in FILES:
         whole = tmp_path / "undisturbed" / name
-        if name == "best.pt" and not config.own.validation:
+        if name == "best.safetensors" and not config.own.validation:
             assert not whole.exists()
             continue
         assert (tmp_path / "run" / name).read_bytes() == whole.read_bytes(), name

@@ -46,10 +46,10 @@ def test_a_process_saves_and_leaves_within_two_seconds(tmp_path, number):
     assert result.err.startswith(f"sfnn: stopped by {number.name}: saved at step ")
     assert result.err.endswith(f"; resume it with 'sfnn train --resume {folder}'\n")
     assert result.err.count("\n") == 1
-    assert (folder / "checkpoint.pt").exists() and not (folder / "model.pt").exists()
+    assert (folder / "checkpoint.pt").exists() and not (folder / "model.safetensors").exists()
     assert run_to_end("train", "--resume", folder) == 0
     assert run_to_end("train", "--out", undisturbed, *options) == 0
-    for name in ("model.pt", "history.csv"):
+    for name in ("model.safetensors", "history.csv"):
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
@@ -69,7 +69,7 @@ def test_wherever_it_comes_the_rest_gives_the_same_bits(tmp_path, step):
     assert (error.number, f"saved at step {step};" in str(error)) == (signal.SIGTERM, True)
     for name in ("run", "whole"):
         runs.train_run(CONFIG, tmp_path / name)
-    for name in ("model.pt", "history.csv", "best.pt"):
+    for name in ("model.safetensors", "history.csv", "best.safetensors"):
         contents = (tmp_path / "run" / name).read_bytes()
         assert contents == (tmp_path / "whole" / name).read_bytes()
 
@@ -126,7 +126,7 @@ def test_in_another_thread_training_works_without_handlers(tmp_path):
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(runs.train_run, CONFIG, tmp_path).result()
-    assert (tmp_path / "model.pt").exists()
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_ctrl_c_elsewhere_is_one_line(capsys, monkeypatch):

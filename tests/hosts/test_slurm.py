@@ -83,7 +83,7 @@ def test_a_training_whose_node_is_killed_is_requeued_and_resumes(slurm, tmp_path
         clock.seconds,
     )
     assert slurm.wait_for(job, "COMPLETED", "FAILED") == "COMPLETED", slurm.said()
-    assert (run / "model.pt").exists() and 0 < starts(run)[1] < 40 * 12
+    assert (run / "model.safetensors").exists() and 0 < starts(run)[1] < 40 * 12
     assert len((run / "history.csv").read_text().splitlines()) == 1 + 40
 
 

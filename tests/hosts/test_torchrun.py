@@ -23,7 +23,7 @@ STEPS = 20 * 12
 TIMEOUT = 6.0
 """Seconds without an answer until a rank counts as lost, in these tests."""
 EVERY_STEP = ("--checkpoint-minutes=0", f"--timeout-minutes={TIMEOUT / 60}")
-FILES = ("model.pt", "history.csv", "best.pt", "config.json")
+FILES = ("model.safetensors", "history.csv", "best.safetensors", "config.json")
 
 
 @pytest.fixture(scope="module")

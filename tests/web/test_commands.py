@@ -74,7 +74,7 @@ def test_a_recognition_network_is_trained_once_and_kept(runs, capsys, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     options = ("--recognition-epochs", 1, "--out", first)
     assert sfnn(capsys, "export", runs / "sfnn", *options).code == 0
-    kept = runs / "sfnn" / "recognition.pt"
+    kept = runs / "sfnn" / "recognition.safetensors"
     assert kept.is_file()
     assert sfnn(capsys, "export", runs / "sfnn", "--out", second).code == 0
     name = "recognition.bin"
@@ -104,7 +104,7 @@ def test_what_cannot_be_shown_is_one_line(runs, capsys, tmp_path):
     out = ("--out", tmp_path / "page")
     result = sfnn(capsys, "export", runs / "classes", *out)
     assert_refused(result, "a class label is no picture to complete")
-    assert_refused(sfnn(capsys, "export", tmp_path, *out), "holds no model.pt")
+    assert_refused(sfnn(capsys, "export", tmp_path, *out), "holds no model.safetensors")
     result = sfnn(capsys, "export", runs / "sfnn", "--deterministic", runs / "sfnn", *out)
     assert_refused(result, "is a run of network 'sfnn'")
     result = sfnn(capsys, "export", runs / "sfnn", "--examples", "a,b", *out)

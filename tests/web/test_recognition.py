@@ -5,7 +5,7 @@ import torch
 from pyro import poutine
 
 from sfnn_pyro.imputation import impute
-from sfnn_pyro.system.sealed_files import write_sealed
+from sfnn_pyro.system.weight_files import write_weights
 from sfnn_pyro.web.recognition_training import (
     FILL,
     load_recognition,
@@ -14,6 +14,7 @@ from sfnn_pyro.web.recognition_training import (
     start_from_prior,
     train_recognition,
 )
+from tests.first_format import write_first_format
 from tests.web.networks import network, pictures
 
 
@@ -87,7 +88,7 @@ def test_at_least_one_epoch():
 
 def test_saved_and_loaded(tmp_path):
     data = pictures(2, 3)
-    model, path = network(data, 4), tmp_path / "recognition.pt"
+    model, path = network(data, 4), tmp_path / "recognition.safetensors"
     guide = start_from_prior(model)
     save_recognition(guide, path)
     read = load_recognition(model, path)
@@ -95,6 +96,16 @@ def test_saved_and_loaded(tmp_path):
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match="belongs to another network"):
         load_recognition(network(data, 5), path)
-    write_sealed(path, "model 1", {})
-    with pytest.raises(ValueError, match="is a file of kind 'model 1'"):
+    write_weights(path, "model", {}, {})
+    with pytest.raises(ValueError, match="is a file of kind 'model 2'"):
         load_recognition(model, path)
+    write_first_format(path, "recognition 1", {"state": guide.state_dict()})
+    for a, b in zip(guide.parameters(), load_recognition(model, path).parameters(), strict=True):
+        assert torch.equal(a, b)
+    whole = guide.state_dict()
+    name = next(iter(whole))
+    for crafted in ({**whole, name: whole[name] * float("nan")}, {**whole, name: None}, 3, None):
+        contents = {} if crafted is None else {"state": crafted}
+        write_first_format(path, "recognition 1", contents)
+        with pytest.raises(ValueError, match="belongs to another network"):
+            load_recognition(model, path)

@@ -1,0 +1,1 @@
+"""A step as one graph: traced, watched for what it would freeze, compiled and replayed."""
