@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.commands import sfnn
 from tests.model_files import read_model_file, write_model_file
 from tests.test_crafted_files import interrupted, replaced
 
-VARIANTS = 100
+VARIANTS = 40
 """``SFNN_VARIANTS=10000`` in the environment tries more."""
 
 COMMANDS = (
@@ -87,6 +88,7 @@ def other_model(path, chance):
 
 
 def craft(run, chance):
+    """Replaces a part of a run folder; the name of the file."""
     path = run / chance.choice([one.name for one in run.iterdir()])
     if chance.random() < 0.25:
         other_file(path, chance)
@@ -102,6 +104,7 @@ def craft(run, chance):
         write_sealed(path, "checkpoint", contents)
     else:
         other_text(path, chance)
+    return path.name
 
 
 def is_long(run):
@@ -139,11 +142,16 @@ def test_any_part_of_a_run_folder_replaced(capsys, tmp_path, make):
     count = int(os.environ.get("SFNN_VARIANTS", VARIANTS))
     sound, run, out = make(tmp_path / "sound"), tmp_path / "run", tmp_path / "out"
     np.save(tmp_path / "mask.npy", np.arange(32) % 2)
-    chance, refused = random.Random(make.__name__), 0
+    shutil.copytree(sound, run)
+    assert sfnn(capsys, "train", "--resume", run, "--quiet").code == 0
+    right = (run / "model.safetensors").read_bytes()
+    shutil.rmtree(run)
+    chance, counts = random.Random(make.__name__), Counter()
     for number in range(count):
         shutil.copytree(sound, run)
-        craft(run, chance)
+        name = craft(run, chance)
         if is_long(run):
+            counts[name, "long"] += 1
             shutil.rmtree(run)
             continue
         command, *options = chance.choice(COMMANDS)
@@ -161,11 +169,17 @@ def test_any_part_of_a_run_folder_replaced(capsys, tmp_path, make):
         assert result.code in (0, 1, 2), told
         if result.code:
             assert result.err.startswith("sfnn: ") and result.err.count("\n") == 1, told
-            refused += 1
+        elif "--resume" in words and name not in ("config.json", "checkpoint.pt"):
+            model = run / "model.safetensors"
+            others = name == model.name or "--print-config" in words
+            assert others or model.read_bytes() == right, told
+        counts[name, "refused" if result.code else "done"] += 1
         assert not list(tmp_path.rglob(".*.??????*")), told  # nothing half written
         shutil.rmtree(run)
         shutil.rmtree(out, ignore_errors=True)
     with capsys.disabled():
         if count > VARIANTS:
-            print(f"\n{make.__name__}: {refused} refused of {count}")
-    assert 0 < refused < count
+            print(f"\nfolder of a {make.__name__} run: {count} variants")
+            for (name, outcome), number in sorted(counts.items()):
+                print(f"  {name}: {number} {outcome}", flush=True)
+    assert {outcome for _, outcome in counts} >= {"refused", "done"}
