@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 import typer
 
-from sfnn_pyro.cli.display import Json, RunFolder, path_option, print_json
+from sfnn_pyro.cli.display import Json, MovedData, RunFolder, path_option, print_json
 from sfnn_pyro.cli.drawings import (
     DrawSeed,
     Rows,
@@ -29,12 +29,13 @@ def complete(
     rows: Rows = None,
     samples: Annotated[int, typer.Option(help="Number of completions of each image.")] = 10,
     seed: DrawSeed = 0,
+    moved: MovedData = None,
     as_json: Json = False,
 ) -> None:
     """Draw test images, the part that the network was given, and its completions."""
     folder = run if run.is_dir() else run.parent
     picture = out or folder / "completions.png"
-    count = draw_test_completions(run, picture, rows, samples, seed)
+    count = draw_test_completions(run, picture, rows, samples, seed, moved)
     if as_json:
         print_json({"picture": str(picture), "rows": count, "samples": samples, "seed": seed})
     else:
@@ -42,10 +43,15 @@ def complete(
 
 
 def draw_test_completions(
-    run: Path, picture: Path, rows: int | None, samples: int, seed: int
+    run: Path,
+    picture: Path,
+    rows: int | None,
+    samples: int,
+    seed: int,
+    moved: Path | None = None,
 ) -> int:
     """Draws completions of randomly chosen test images by the network of a run; how many."""
-    saved = load_run(run)
+    saved = load_run(run, moved)
     data = saved.data
     if data.x_shape is None or data.y_shape is None:
         raise ValueError(f"{run}: the data set {data.name} has no images to complete")

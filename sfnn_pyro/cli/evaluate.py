@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sfnn_pyro.cli.display import (
     Json,
+    MovedData,
     Quiet,
     RunFolder,
     path_option,
@@ -57,6 +58,7 @@ def evaluate(
         Path | None,
         path_option("File of the result. If not given, it is written beside the model."),
     ] = None,
+    moved: MovedData = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -65,7 +67,7 @@ def evaluate(
     The result is printed and written to a file; a run that cannot be written is evaluated too.
     """
     _check(split, particles)
-    saved = load_run(run)
+    saved = load_run(run, moved)
     guide = chosen_guide(saved, proposal, run)
     values = evaluate_split(
         saved.model, saved.config, saved.data, split, particles, guide=guide, quiet=quiet

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfnn_pyro.cli.display import (
     Json,
+    MovedData,
     Quiet,
     RunFolder,
     path_option,
@@ -76,6 +77,7 @@ def impute(
             "given, RUN/imputations.png, or RUN/imputations.npz where the targets are no pictures."
         ),
     ] = None,
+    moved: MovedData = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -87,7 +89,7 @@ def impute(
     index, x, known, log_likelihood_known in nats and effective_sample_size.
     """
     check_whole("particles", particles, 1, MAX_PARTICLES)
-    saved = load_run(run)
+    saved = load_run(run, moved)
     if proposal is None:
         proposal = "prior" if saved.config.proposal == "prior" else "guide"
     guide = chosen_guide(saved, proposal, run)

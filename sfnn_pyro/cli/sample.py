@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 import typer
 
-from sfnn_pyro.cli.display import Json, RunFolder, path_option, print_json
+from sfnn_pyro.cli.display import Json, MovedData, RunFolder, path_option, print_json
 from sfnn_pyro.cli.drawings import (
     DrawSeed,
     Rows,
@@ -38,6 +38,7 @@ def sample(
             "RUN/samples.png, or RUN/samples.npz where the targets are no pictures."
         ),
     ] = None,
+    moved: MovedData = None,
     as_json: Json = False,
 ) -> None:
     """Draw outputs of a trained network, for inputs of the data or of a network without inputs.
@@ -45,7 +46,7 @@ def sample(
     A .npz file holds the outputs as y (samples, rows, dy), the inputs as x, and as index their
     numbers in the split, from 0.
     """
-    saved = load_run(run)
+    saved = load_run(run, moved)
     data = saved.data
     path = check_output(run, out, "samples", data)
     if not data.x_size:

@@ -109,7 +109,7 @@ def train(
         str,
         typer.Option(
             help=f"Data to train on: one of {', '.join(DATASET_NAMES)}; or the path of your own, "
-            f"one of {', '.join(KINDS)}."
+            f"one of {', '.join(KINDS)}. With --resume, the place to which your own were moved."
         ),
     ] = RunConfig.data,
     x: OwnX = OwnData.x,
@@ -244,9 +244,9 @@ def train(
     if not print_config and (out is None) == (resume is None):
         raise ValueError("give --out for a new run, or --resume to resume one")
     if resume is not None:
-        _refuse_others(context, _ALLOWED_WITH_RESUME)
+        _refuse_others(context, {*_ALLOWED_WITH_RESUME, "data"})
     if print_config:
-        config = read_config(resume) if resume is not None else _config(context)
+        config = _config(context) if resume is None else _stored_config(context, resume)
         if as_json:
             print_json(flat(config))
         else:
@@ -255,7 +255,7 @@ def train(
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
     if resume is not None:
-        config, folder = read_config(resume), resume
+        config, folder = _stored_config(context, resume), resume
     else:
         assert out is not None
         if not launched():
@@ -395,6 +395,12 @@ def _config(context: typer.Context) -> RunConfig:
         if path is None:
             raise
         raise RunError(f"{path}: {error}") from error
+
+
+def _stored_config(context: typer.Context, folder: Path) -> RunConfig:
+    """The configuration of a run folder, with its data where --data says, if it is given."""
+    config = read_config(folder)
+    return config.with_data_at(context.params["data"]) if _is_given(context, "data") else config
 
 
 def _refuse_others(context: typer.Context, allowed: set[str]) -> None:

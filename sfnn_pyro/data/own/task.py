@@ -87,7 +87,8 @@ def read_own(path: Path, own: OwnData) -> Contents:
     if own.sha256 and contents.sha256 != own.sha256:
         raise DataError(
             f"{path} is not the file of the training: its SHA-256 was {own.sha256[:12]}... and is "
-            f"{contents.sha256[:12]}...; put the file back, or train again with another --out"
+            f"{contents.sha256[:12]}...; put the file back, or name its new place with --data, or "
+            "train again with another --out"
         )
     return contents
 
