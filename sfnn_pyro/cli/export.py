@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from sfnn_pyro.cli.display import RunFolder, path_option, shown_progress
+from sfnn_pyro.cli.display import (
+    Json,
+    MovedData,
+    Quiet,
+    RunFolder,
+    path_option,
+    print_json,
+    shown_progress,
+)
 from sfnn_pyro.web.run_exporter import export_run
 
 Deterministic = Annotated[
@@ -37,28 +45,42 @@ def export(
             "six ambiguous ones and six others."
         ),
     ] = "",
+    moved: MovedData = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Write a page on which a person draws half a picture and the network completes it.
 
     The page needs no server: open its index.html by a double click, or copy the folder to any
     web server.
     """
-    page = export_with_progress(run, out, deterministic, recognition_epochs, _rows(examples))
+    rows = _rows(examples)
+    page = export_with_progress(run, out, deterministic, recognition_epochs, rows, moved, quiet)
     size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
-    print(f"Wrote {page} ({size / 1e6:.1f} MB with its weights)")
+    if as_json:
+        print_json({"page": str(page), "bytes": size})
+    else:
+        print(f"Wrote {page} ({size / 1e6:.1f} MB with its weights)")
 
 
 def export_with_progress(
-    run: Path, out: Path, deterministic: Path | None, epochs: int, rows: tuple[int, ...] = ()
+    run: Path,
+    out: Path,
+    deterministic: Path | None,
+    epochs: int,
+    rows: tuple[int, ...] = (),
+    moved: Path | None = None,
+    quiet: bool = False,
 ) -> Path:
     """Exports a run; a progress bar follows the training of a recognition network."""
-    with shown_progress("recognition network", quiet=not epochs) as on_progress:
+    with shown_progress("recognition network", quiet=quiet or not epochs) as on_progress:
         return export_run(
             run,
             out,
             deterministic=deterministic,
             recognition_epochs=epochs,
             rows=rows,
+            data=moved,
             on_step=lambda done: on_progress(done, ""),
         )
 

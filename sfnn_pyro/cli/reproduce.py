@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sfnn_pyro.cli.display import Quiet, path_option
+from sfnn_pyro.cli.display import Json, Quiet, path_option, print_json
 from sfnn_pyro.experiments.catalogue import EXPERIMENTS, choose
 from sfnn_pyro.experiments.grid import plan
 from sfnn_pyro.experiments.local import max_parallel_runs
 from sfnn_pyro.experiments.on_ray import Cluster
-from sfnn_pyro.experiments.report import has_results, write_report
+from sfnn_pyro.experiments.report import as_table, has_results, write_report
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.experiments.sweep import sweep
 from sfnn_pyro.system.allocator import keep_pages
@@ -77,6 +77,7 @@ def reproduce(
         bool, typer.Option("--dry-run", help="List the runs that would be made next, and exit.")
     ] = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Run the paper's experiments and write a report beside the paper's numbers.
 
@@ -92,8 +93,11 @@ def reproduce(
             check_whole(name, count, 1, MAX_PARALLEL)
     grids = choose(["all"] if report_only else what, quick)
     if dry_run:
-        for run in plan(grids, read_results(out)):
-            print(run.name)
+        names = [run.name for run in plan(grids, read_results(out))]
+        if as_json:
+            print_json({"runs": names})
+        else:
+            print("".join(f"{name}\n" for name in names), end="")
         return
     if not report_only:
         keep_pages()
@@ -114,6 +118,10 @@ def reproduce(
     begun = [grid for grid in choose(["all"], quick) if has_results(grid, results)]
     grids = list({grid.name: grid for grid in [*grids, *begun]}.values())
     page = write_report(grids, out, quick=quick)
+    if as_json:
+        tables = [as_table(grid, results) for grid in grids]
+        print_json({"report": str(page), "experiments": tables})
+        return
     print(page.with_suffix(".md").read_text(encoding="utf-8"))
     print(f"Wrote {page}")
 

@@ -63,6 +63,7 @@ def impute(
     site: str = "y",
     fill: float = 0.0,
     poor: float = 10.0,
+    on_batch: Callable[[int], None] | None = None,
 ) -> Imputation:
     r"""Samples and likelihoods of the unknown part of y, given x and the known part.
 
@@ -91,6 +92,7 @@ def impute(
         site: name of the observed site.
         fill: what the guide sees in the place of an unknown entry.
         poor: warn where the effective sample size is below this.
+        on_batch: called after every slice with the number of its datapoints.
 
     Raises:
         ValueError: a count is below 1, ``known`` does not fit y, the site is missing, or its
@@ -150,6 +152,8 @@ def impute(
                 fill,
             )
         )
+        if on_batch is not None:
+            on_batch(stop - start)
     samples, known_nats, rest_nats, sizes = zip(*parts, strict=True)
     result = Imputation(
         torch.cat(samples, 1), torch.cat(known_nats), torch.cat(rest_nats), torch.cat(sizes)

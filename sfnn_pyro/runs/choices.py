@@ -18,6 +18,9 @@ NETWORKS = ("sfnn", "deterministic", "hybrid", "coins")
 HYBRIDS = ("hybrid", "coins")
 PROPOSALS = ("prior", "recognition", "mixture")
 PRECISIONS = ("float32", "bfloat16")
+LEAVE_GUIDE = ("g4", "g5")
+"""Estimators that give a guide's parameters no gradient; ``rws`` is G4 with one."""
+
 MAX_PARTICLES = 10**9
 MAX_WIDTH = 2**40
 
@@ -27,12 +30,14 @@ class RunError(ValueError):
 
 
 def accepts(estimator: str, proposal: str) -> bool:
-    """Whether an estimator takes a proposal.
+    """Whether an estimator takes a proposal, and trains it if it is a learned one.
 
     Example:
-        >>> accepts("rws", "prior")
-        False
+        >>> accepts("rws", "prior"), accepts("g4", "recognition")
+        (False, False)
     """
+    if proposal != "prior" and estimator in LEAVE_GUIDE:
+        return False
     accepted = ESTIMATORS[estimator].proposals
     if proposal == "mixture":
         return "mixture" in accepted
