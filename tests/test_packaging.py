@@ -52,7 +52,9 @@ def distributions(tmp_path_factory):
 def test_wheel_holds_exactly_the_modules_of_the_tree(distributions):
     names = set(zipfile.ZipFile(distributions[0]).namelist())
     assert {name for name in names if name.endswith(".py")} == modules_of_the_tree()
-    assert "sfnn_pyro/py.typed" in names
+    assert {"sfnn_pyro/py.typed", "sfnn_pyro/data/digits.npz"} <= names
+    licences = {name.partition("/licenses/")[2] for name in names if "/licenses/" in name}
+    assert licences == {"LICENSE", "NOTICE"}
     page = {path.name for path in (ROOT / "sfnn_pyro/web/page").iterdir()}
     assert {name for name in names if "/web/page/" in name} == {
         f"sfnn_pyro/web/page/{name}" for name in page
