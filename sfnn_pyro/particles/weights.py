@@ -107,6 +107,8 @@ def leave_one_out(log_weight: Tensor) -> Tensor:
         tensor([5., 4., 3.])
     """
     edge = torch.full_like(log_weight[:1], -torch.inf)
+    if len(log_weight) == 1:
+        return edge
     before = torch.cat([edge, _running(log_weight)[:-1]])
     after = torch.cat([edge, _running(log_weight.flip(0))[:-1]]).flip(0)
     return torch.logaddexp(before, after)

@@ -23,9 +23,11 @@ from sfnn_pyro.estimators import (
     G3,
     G4,
     G5,
+    RLOO,
     VIMCO,
     Chunked,
     Compiled,
+    DisARM,
     Lazy,
     Resampled,
     ReweightedWakeSleep,
@@ -835,3 +837,14 @@ def test_other_sites_compiled_by_inductor():
     x = torch.randn(5)
     model(x)
     check_same(VIMCO(4), Compiled(VIMCO(4)), model, PriorProposal(model), x, tolerance=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", [DisARM(1), RLOO(2)], ids=["disarm", "rloo"])
+def test_few_particles_compiled_by_inductor(estimator):
+    """Weights of nobody else are constants, which the compiler must not choke on."""
+    if replays.missing_compiler("cpu"):
+        pytest.skip("needs a C++ compiler")
+    model, x, y = network((4, 5, 3), rows=6)
+    guide = RecognitionNetwork(model)
+    check_same(estimator, Compiled(estimator), model, guide, x, y, tolerance=1e-9)
