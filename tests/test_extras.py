@@ -56,6 +56,33 @@ for use in (
     except ImportError as error:
         print(error)
 """
+PYRO_USER = """
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import SVI
+from pyro.optim import Adam
+from sfnn_pyro.estimators import VIMCO
+
+pyro.set_rng_seed(0)
+MEANS = torch.tensor([-2.0, 0.0, 2.0])
+data = MEANS[torch.randint(3, (200,))] + 0.5 * torch.randn(200)
+
+def model(data):
+    scale = pyro.param("scale", torch.tensor(1.0), constraint=dist.constraints.positive)
+    with pyro.plate("data", len(data)):
+        z = pyro.sample("z", dist.Categorical(torch.ones(3)))
+        pyro.sample("x", dist.Normal(MEANS[z], scale), obs=data)
+
+def guide(data):
+    slope, bias = pyro.param("slope", torch.zeros(3)), pyro.param("bias", torch.zeros(3))
+    with pyro.plate("data", len(data)):
+        pyro.sample("z", dist.Categorical(logits=data[:, None] * slope + bias))
+
+svi = SVI(model, guide, Adam({"lr": 0.05}), VIMCO(num_particles=5))
+losses = [svi.step(data) for _ in range(200)]
+print(sum(losses[-10:]) < sum(losses[:10]), 0.4 < pyro.param("scale").item() < 0.7)
+"""
 COMMAND = "from sfnn_pyro.cli import main; main()"
 NOT_OURS = ("sklearn", "scipy", "joblib", "PIL")
 """Packages that the core must not lean on, though they may be installed."""
@@ -73,6 +100,11 @@ def test_every_module_is_imported_but_those_of_the_extras():
     assert found.returncode == 0, found.stderr
     refused = {"sfnn_pyro.experiments.sweep": "a sweep needs rich: pip install 'sfnn_pyro[cli]'"}
     assert json.loads(found.stdout) == refused
+
+
+def test_a_pyro_user_needs_no_extra():
+    found = without(EXTRAS, PYRO_USER)
+    assert found.stdout == "True True\n", found.stderr
 
 
 def test_what_needs_an_extra_says_what_to_install():
