@@ -1,14 +1,20 @@
 """The paper's Figure 2: originals, what the network saw, and what it made of it."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from pyro.infer import Predictive
 from torch import Tensor
+
+from sfnn_pyro.system.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MASKED = 0.25
 """Grey of what is not given."""
@@ -174,7 +180,7 @@ def _tiles(
     aside = 0.5 if notes else 0
     inner = 0.45 * columns
     tall = inner * canvas.shape[0] / canvas.shape[1]
-    figure = Figure(figsize=(inner + aside, tall + head))
+    figure = new_figure(figsize=(inner + aside, tall + head))
     share = inner / (inner + aside)
     axes = figure.add_axes((0.015, 0.01, 0.97 * share, tall / (tall + head)))
     axes.imshow(canvas.numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
