@@ -53,7 +53,7 @@ class VAERun(CheckpointedRun):
         every = -(-self.run_config.epochs // PROBES)
         if epoch % every and epoch != self.run_config.epochs:
             return
-        some = Split(self.data.train.x[:PROBED], self.data.train.y[:PROBED])
+        some = self.data.train.first(PROBED)
         found = {"steps": self.trainer.steps, "train_bound": self._bound(some, 1)["mean"]}
         if epoch:
             found["gradient_variance"] = self.trainer.moments.variance()
