@@ -6,7 +6,7 @@ from typing import Any
 from sfnn_pyro.data import Dataset, Split
 from sfnn_pyro.experiments.checkpointed_run import TRAINED, CheckpointedRun
 from sfnn_pyro.experiments.results import write_run
-from sfnn_pyro.experiments.vae import (
+from sfnn_pyro.experiments.vae_problems import (
     VAETrainer,
     bounds,
     load_vae_data,

@@ -9,7 +9,7 @@ import torch
 
 from sfnn_pyro.data import Dataset, Split
 from sfnn_pyro.data.images import fresh_halves
-from sfnn_pyro.experiments import problems, vae
+from sfnn_pyro.experiments import problems, vae_problems
 from sfnn_pyro.experiments.grid import Grid, Row
 
 LIKELIHOODS = {
@@ -56,7 +56,7 @@ def use_tiny_data(monkeypatch):
         "load_dataset",
         lambda name, split_seed=0: tiny_data(name, split_seed),
     )
-    monkeypatch.setattr(vae, "load_images", tiny_images)
+    monkeypatch.setattr(vae_problems, "load_images", tiny_images)
 
 
 def stop_at(number):
