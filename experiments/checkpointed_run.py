@@ -108,7 +108,7 @@ class CheckpointedRun(CheckpointedTraining):
 
 
 class SingleRun(CheckpointedRun):
-    """A run with a result file of its own, which also tells of a training that diverged."""
+    """A run with a result file of its own, which is written for a failed training too."""
 
     probes: dict[str, Any]
     data: Dataset
@@ -120,7 +120,7 @@ class SingleRun(CheckpointedRun):
         return f"{self.run_config.name} is saved and will be resumed"
 
     def on_part(self, done: float) -> None:
-        """Reports a part of the measuring, and ends the run there if a signal asked for it."""
+        """Reports a part of the measuring, and stops the run there after a stop request."""
         self.on_progress(TRAINED + (1 - TRAINED) * done, "measured")
         self.request.check()
 

@@ -109,25 +109,25 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="JSON file of the result")
-    add("--data", default="mnist", help="name of the data set")
-    add("--guide", choices=GUIDES, default="mixture", help="proposal of the training")
-    add("--estimator", choices=tuple(ESTIMATORS), default="rws", help="gradient estimator")
+    add("--out", type=Path, required=True, help="JSON file of the result.")
+    add("--data", default="mnist", help="Name of the data set.")
+    add("--guide", choices=GUIDES, default="mixture", help="Proposal of the training.")
+    add("--estimator", choices=tuple(ESTIMATORS), default="rws", help="Gradient estimator.")
     add(
         "--prior-from",
         type=int,
         default=0,
-        help="first epoch in which the prior is the proposal and G5 the estimator; 0 for none",
+        help="First epoch in which the prior is the proposal and G5 the estimator; 0 for none.",
     )
-    add("--hidden", type=int, nargs="+", default=[200, 200], help="widths of the hidden layers")
-    add("--width", type=int, default=200, help="units of the proposal's encoder")
-    add("--share", type=float, default=0.5, help="the prior's share of a mixture's particles")
-    add("--insomnia", type=float, default=0.5, help="weight of the wake phase, from 0 to 1 (rws)")
-    add("--particles", type=int, default=20, help="number of particles M of the training")
-    add("--test-particles", type=int, default=100, help="number of particles M of the evaluation")
-    add("--epochs", type=int, default=10, help="number of epochs")
-    add("--learning-rate", type=float, default=0.1, help="highest learning rate of the schedule")
-    add("--seed", type=int, default=0, help="seed of the weights and of the training")
+    add("--hidden", type=int, nargs="+", default=[200, 200], help="Widths of the hidden layers.")
+    add("--width", type=int, default=200, help="Units of the proposal's encoder.")
+    add("--share", type=float, default=0.5, help="The prior's share of a mixture's particles.")
+    add("--insomnia", type=float, default=0.5, help="Weight of the wake phase, from 0 to 1 (rws).")
+    add("--particles", type=int, default=20, help="Number of particles M of the training.")
+    add("--test-particles", type=int, default=100, help="Number of particles M of the evaluation.")
+    add("--epochs", type=int, default=10, help="Number of epochs.")
+    add("--learning-rate", type=float, default=0.1, help="Highest learning rate of the schedule.")
+    add("--seed", type=int, default=0, help="Seed of the weights and of the training.")
     return parser
 
 

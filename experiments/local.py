@@ -26,13 +26,13 @@ MEMORY_OF_A_RUN = 2**30
 """Bytes; a training on MNIST takes about 0.8 GiB."""
 
 WATCH_SECONDS = 0.5
-"""Time between two looks of a worker whether its parent lives."""
+"""Seconds between two checks of a worker that its parent is running."""
 
 SAVE_SECONDS = 10.0
-"""Time that an orphaned worker has to save its run."""
+"""Seconds that an orphaned worker has to save its run."""
 
 _leaving = threading.Event()
-"""Set in a worker that was asked to stop: it begins no further run."""
+"""Set in a worker after a stop request: it begins no further run."""
 
 Made = tuple[Run, bool]
 """A run, and whether it was left to another process."""
@@ -102,7 +102,7 @@ def in_worker(
 
 @functools.cache
 def _follow(parent: int) -> None:
-    """Ends this process when its parent was killed, which tells it nothing: it saves and leaves."""
+    """Saves and ends this process when its parent was killed, of which it gets no signal."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -118,10 +118,10 @@ def _follow(parent: int) -> None:
 @contextmanager
 def _forwarding_stop_requests() -> Iterator[None]:
     """Forwards a SIGTERM to the workers; unlike Ctrl-C it reaches one process alone."""
-    told = []
+    received = []
 
     def handler(number: int, frame: Any) -> None:
-        told.append(number)
+        received.append(number)
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, number)  # type: ignore[arg-type]
 
@@ -133,7 +133,7 @@ def _forwarding_stop_requests() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-    if told:
+    if received:
         raise Interrupted(
             signal.SIGTERM,
             "stopped by SIGTERM: the runs under way are saved and resumed by the same command",

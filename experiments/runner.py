@@ -34,8 +34,8 @@ def execute(
 ) -> Path:
     """Executes a run, unless its result is there, and writes its result file.
 
-    Its checkpoint lies in ``folder/work`` until then. The result of a training that becomes
-    infinite says so.
+    Its checkpoint is in ``folder/work`` until then. A training that becomes infinite has a result
+    with the key ``failure``.
 
     Arguments:
         run: the configuration.
