@@ -5,7 +5,6 @@ python -m benchmarks.vae --network linear --out vae.json
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import statistics
@@ -14,6 +13,7 @@ import torch
 from pyro.infer import SVI
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from benchmarks.options import add_quiet, parser_for
 from benchmarks.timing import Call, interleave, machine, ratio, summary, write_json
 from sfnn_pyro.estimators import RLOO, Compiled, DisARM
 from sfnn_pyro.guides import BernoulliEncoder
@@ -62,7 +62,7 @@ def log_prob(logits: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
 
 def make_by_hand(network: str, estimator: str) -> Call:
-    """The step as a person writes it who needs this estimator and this network alone."""
+    """The step written by hand for this estimator and this network alone."""
     decoder, encoder = (by_hand(widths) for widths in NETWORKS[network])
     parameters = [*decoder.parameters(), *encoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=RATE, fused=True)
@@ -96,13 +96,11 @@ def make_by_hand(network: str, estimator: str) -> Call:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=list(NETWORKS), default="nonlinear")
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--per-round", type=int, default=10)
-    parser.add_argument("--patience", type=float, default=120.0, help="seconds to wait for quiet")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", metavar="FILE.json")
+    parser = parser_for(__doc__, rounds=25)
+    parser.add_argument(
+        "--network", choices=list(NETWORKS), default="nonlinear", help="Encoder and decoder."
+    )
+    add_quiet(parser, per_round=10)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     keep_pages()

@@ -155,7 +155,7 @@ class Run:
 
     @property
     def cost(self) -> float:
-        """Rough cost for sorting; a training with M = 1 costs more than its arithmetic says."""
+        """Rough cost for sorting; a training with M = 1 costs more than its arithmetic alone."""
         if self.is_vae:  # DisARM with one pair is no cheaper than others with two samples
             return self.epochs * 50 * 8 * 200
         sizes = {"mnist": 50, "mnist-classification": 50, "coin": 0.1, "olivetti": 1, "tfd": 4}
@@ -220,7 +220,7 @@ class Grid:
         measure: the number that the table shows, by its name in an evaluation.
         unit: of the measure.
         rows: in the order of the table.
-        note: what to say under the table.
+        note: text under the table.
         split: the data that the measure shown is of, ``"test"`` or ``"train"``.
         figure: the name in ``PLOTS`` of what is drawn from its results, if anything.
     """
@@ -241,7 +241,7 @@ class Grid:
 
 @dataclass
 class Selection:
-    """What the available results say about a row.
+    """What the available results show about a row.
 
     Arguments:
         tried: by learning rate, the validation measure of seed 0, infinite for a failed run.
@@ -298,7 +298,7 @@ def select(row: Row, measure: str, results: Mapping[str, dict[str, Any]]) -> Sel
     """
     found = Selection()
     rates, best = list(row.rates), None
-    for rate in rates:  # which may grow on the way
+    for rate in rates:  # the loop may append to it
         run = row.at(rate, 0)
         if run.name not in results:
             found.missing.append(run)

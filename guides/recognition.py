@@ -10,6 +10,8 @@ from pyro.nn import PyroModule
 from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 
+from sfnn_pyro.models.signature import data_plate
+
 
 class RecognitionNetwork(PyroModule):
     r"""Proposes the hidden layers from input *and* output, :math:`R(h | y, x)`.
@@ -67,7 +69,7 @@ class RecognitionNetwork(PyroModule):
         if y is None:
             raise ValueError("a RecognitionNetwork proposes from y as well as x: y is missing")
         context = self._context(x, y)
-        with self._data_plate(x.shape[0]):
+        with data_plate(x.shape[0], self.data_size):
             h = None
             for number, layer in enumerate(self.from_context, 1):
                 logits = layer(context)
@@ -81,8 +83,3 @@ class RecognitionNetwork(PyroModule):
             y = torch.nn.functional.one_hot(y, self.n_out)
         context = torch.cat([x, y.to(x)], -1)
         return context if self.encoder is None else torch.tanh(self.encoder(context))
-
-    def _data_plate(self, batch_size: int) -> Any:
-        if self.data_size is None:
-            return pyro.plate("data", batch_size, dim=-1)
-        return pyro.plate("data", self.data_size, subsample=torch.arange(batch_size), dim=-1)

@@ -142,7 +142,7 @@ class Estimator(ELBO):
     proposals: tuple[ProposalKind, ...] = ("prior", "guide", "mixture")
     """Which proposals it accepts."""
     why_not: str = "use VIMCO or G4, which take any proposal"
-    """What is said to somebody whose proposal it does not accept."""
+    """The advice in the error about a proposal that it does not accept."""
     sites: tuple[SiteKind, ...] = SITE_KINDS
     """Which kinds of latent sites it accepts."""
     min_particles: int = 1
@@ -180,7 +180,7 @@ class Estimator(ELBO):
         self._warned = False
 
     def state_dict(self) -> dict[str, Any]:
-        """What must be saved to go on exactly as before; most estimators keep nothing."""
+        """What must be saved so that a training resumes exactly; most estimators keep nothing."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -4,21 +4,21 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import torch
 from pyro.infer import ELBO
 
 from sfnn_pyro.data import DATASET_NAMES, DataError, Dataset, OwnData, load_dataset, load_own
 from sfnn_pyro.data.own import checksum_of
 from sfnn_pyro.data.own.task import second_file
 from sfnn_pyro.estimators import ESTIMATORS, Compiled, Resampled
-from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
-from sfnn_pyro.models import SFNN, HybridSFNN
-from sfnn_pyro.reparam import deterministic
+from sfnn_pyro.runs.building import (
+    build_estimator,
+    build_network,
+    build_proposal,
+    program_of,
+)
 from sfnn_pyro.runs.choices import (
-    HYBRIDS,
     LEAVE_GUIDE,
     PROPOSALS,
     RunError,
@@ -187,14 +187,13 @@ class RunConfig:
         """The network that fits the data, freshly initialised from the schedule's seed."""
         sizes = [data.x_size, *self.hidden, data.y_size]
         _check_memory(sizes)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.schedule.seed)
-            if self.network in HYBRIDS:
-                learned = self.network == "hybrid"
-                return HybridSFNN(
-                    sizes, data.likelihood, stochastic=self.stochastic, learned=learned
-                )
-            return SFNN(sizes, data.likelihood)
+        return build_network(
+            self.network,
+            sizes,
+            data.likelihood,
+            stochastic=self.stochastic,
+            seed=self.schedule.seed,
+        )
 
     def make_estimator(self) -> ELBO:
         """The estimator, its step compiled if asked for, a few of its particles back-propagated.
@@ -202,8 +201,7 @@ class RunConfig:
         Raises:
             ValueError: it cannot be with so many particles.
         """
-        options: dict[str, Any] = {"insomnia": self.insomnia} if self.estimator == "rws" else {}
-        estimator = ESTIMATORS[self.estimator](num_particles=self.particles, **options)
+        estimator = build_estimator(self.estimator, self.particles, insomnia=self.insomnia)
         if self.kept:
             try:
                 estimator = Resampled(estimator, self.kept)
@@ -241,26 +239,8 @@ class RunConfig:
 
     def make_guide(self, model: Any, program: Any) -> Any:
         """The proposal for a program of a model; a learned one is initialised from the seed."""
-        prior = PriorProposal(program)
-        if self.proposal == "prior":
-            return prior
-        with torch.random.fork_rng():
-            torch.manual_seed(self.schedule.seed)
-            recognition = RecognitionNetwork(self._latents(model), self.encoder)
-            recognition.to(next(model.parameters()))
-        return (
-            recognition if self.proposal == "recognition" else MixtureProposal(prior, recognition)
-        )
-
-    def _latents(self, model: Any) -> Any:
-        """What a recognition network reads of a model: the widths of its latents, its output."""
-        if self.network not in HYBRIDS:
-            return model
-        n_in, *hidden, n_out = model.sizes
-        return SimpleNamespace(
-            sizes=[n_in, *(self.stochastic for _ in hidden), n_out],
-            likelihood=model.likelihood,
-            data_size=model.data_size,
+        return build_proposal(
+            self.proposal, model, program, encoder=self.encoder, seed=self.schedule.seed
         )
 
     def _check_memory_of_step(self) -> None:
@@ -276,7 +256,7 @@ class RunConfig:
 
     def program(self, model: Any) -> Any:
         """The model as this network runs it: as it is, or with every latent at its mean."""
-        return deterministic(model) if self.network == "deterministic" else model
+        return program_of(self.network, model)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"

@@ -9,7 +9,7 @@ import torch
 
 from sfnn_pyro.data import DataError, load_images
 from sfnn_pyro.estimators import ESTIMATORS
-from sfnn_pyro.experiments import vae
+from sfnn_pyro.experiments import vae_problems as vae
 from sfnn_pyro.experiments.grid import GridError, Run, load_grid
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.system.stop_requests import Interrupted

@@ -85,7 +85,7 @@ def read_picture(raw: bytes, name: str, shape: tuple[int, ...] = ()) -> NDArray[
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError(f"{name}: Pillow is not installed: pip install pillow") from error
+        raise DataError(f"{name}: Pillow is not installed: pip install 'sfnn_pyro[cli]'") from error
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(raw)) as picture:
             warnings.simplefilter("ignore")

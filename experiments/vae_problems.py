@@ -43,19 +43,7 @@ def binarised(grey: Tensor) -> Tensor:
 def load_vae_data(run: Run, device: str = "cpu") -> Dataset:
     """The images of a run as probabilities, on a device."""
     data = load_images(run.data)
-    if run.train_size:
-        train = Split(data.train.x[: run.train_size], data.train.y[: run.train_size])
-        data = Dataset(
-            data.name,
-            train,
-            data.validation,
-            data.test,
-            data.likelihood,
-            data.x_shape,
-            data.y_shape,
-            {**data.provenance, "train_size": len(train)},
-        )
-    return data.to(device)
+    return data.with_training_rows(run.train_size).to(device)
 
 
 def make_vae(run: Run, data: Dataset, device: str = "cpu") -> tuple[BernoulliVAE, BernoulliEncoder]:
@@ -175,7 +163,7 @@ def make_vae_trainer(
         estimator=estimator,
         parameters=[*others, *prior],
         train_data=data.train,
-        validation_data=Split(data.validation.x[:FOLLOWED], data.validation.y[:FOLLOWED]),
+        validation_data=data.validation.first(FOLLOWED),
         schedule=ConstantSchedule(
             epochs=run.epochs,
             learning_rate=run.learning_rate,
