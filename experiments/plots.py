@@ -124,10 +124,11 @@ def vae(grid: Grid, results: Results) -> Drawn:
         return {}
     figure = new_figure(figsize=(9.4, 3.6), layout="constrained")
     bound, variance = figure.subplots(1, 2)
-    for row, result in found:
+    for number, (row, result) in enumerate(found):
+        style = ("-", "--", ":")[number // 10 % 3]  # there are ten colours
         steps, bounds = _by_step(result, "train_bound")
-        bound.plot(steps, [-value for value in bounds], label=row.label)
-        variance.plot(*_by_step(result, "gradient_variance"))
+        bound.plot(steps, [-value for value in bounds], style, label=row.label)
+        variance.plot(*_by_step(result, "gradient_variance"), style)
     bound.set(xlabel="steps", ylabel="negative bound of one sample, training images, nats")
     variance.set(xlabel="steps", ylabel="variance of the encoder's gradient", yscale="log")
     figure.legend(*bound.get_legend_handles_labels(), fontsize=8, loc="outside right center")
