@@ -21,8 +21,10 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import math
 import os
 import re
+import resource
 import select
 import signal
 import sys
@@ -42,7 +44,7 @@ TESTS = [
     "tests/guides",
     "tests/models",
     *(f"tests/test_{name}.py" for name in f"{NAMES} {MORE_NAMES}".split()),
-    *(f"tests/programs/test_{name}.py" for name in ("found", "programs")),
+    "tests/programs/test_found.py",
     *(f"sfnn_pyro/{name}" for name in ("particles", "estimators", "evaluation", "distributions")),
 ]
 TRACED = "sfnn_pyro"
@@ -55,7 +57,7 @@ OPERATORS = re.compile(
     r"|Is_IsNot|IsNot_Is|In_NotIn|NotIn_In)|"
     r"UnaryOperator_(Delete_USub|USub_Invert|Delete_Not|Delete_Invert)))$"
 )
-TIMEOUT = 120  # seconds
+TIMEOUT = 60  # seconds of processor time, whatever else the machine does
 
 
 # --- mutants ------------------------------------------------------------------------------------
@@ -291,7 +293,7 @@ class Child:
     """A fork that runs a function and sends back its answer."""
 
     def __init__(self, work, timeout):
-        self.start, self.timeout, self.data = time.monotonic(), timeout, b""
+        self.start, self.data = time.monotonic(), b""
         self.reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid:
@@ -299,6 +301,8 @@ class Child:
             return
         os.close(self.reader)
         os.setsid()
+        spent = math.ceil(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + timeout, spent + timeout))
         answer = {"failed": "an exception outside the tests"}
         try:
             null = os.open(os.devnull, os.O_WRONLY)
@@ -318,16 +322,15 @@ class Child:
             piece = os.read(self.reader, 1 << 20)
             self.data += piece
             if not piece:
-                died = {"failed": "the process died"}
-                return self._end(json.loads(self.data) if self.data else died)
-        if time.monotonic() - self.start > self.timeout:
-            os.kill(self.pid, signal.SIGKILL)
-            return self._end({"failed": "timeout"})
+                return self._end()
         return None
 
-    def _end(self, answer):
-        os.waitpid(self.pid, 0)
+    def _end(self):
+        _, status = os.waitpid(self.pid, 0)
         os.close(self.reader)
+        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+        died = {"failed": "timeout" if late else "the process died"}
+        answer = json.loads(self.data) if self.data else died
         return answer | {"took": round(time.monotonic() - self.start, 2)}
 
     def wait(self):
