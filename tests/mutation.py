@@ -2,6 +2,7 @@
 
     pip install cosmic-ray
     python -m tests.mutation run.jsonl sfnn_pyro/particles/weights.py sfnn_pyro/estimators/*.py
+    python -m tests.mutation run.jsonl sfnn_pyro/particles/*.py --tests tests/test_particles.py
     python -m tests.mutation run.jsonl --report
 
 The operators are cosmic-ray's and a few of our own. Nothing is written to the sources: a process
@@ -37,7 +38,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = "sites particles proposals evaluation exact imputation predictions completions numbers"
+NAMES = "sites particles evaluation exact imputation predictions completions numbers"
 MORE_NAMES = "bad_input bernoulli first_mistakes random_bits reparam resampling units"
 TESTS = [
     "tests/estimators",
@@ -349,9 +350,10 @@ ARGUMENTS += ["-k", "not learnt and not trains_a_plain"]  # long, and others see
 class Run:
     """A pytest plugin: in the place of running the tests once, runs them for every mutant."""
 
-    def __init__(self, results, paths, workers, limit, share, again):
-        self.results, self.paths, self.workers, self.again = results, paths, workers, again
-        self.limit, self.share = limit, share
+    def __init__(self, options):
+        self.results, self.paths, self.workers = options.results, options.paths, options.workers
+        self.limit, self.share, self.again = options.limit, options.share, options.again
+        self.tests = options.tests
 
     def pytest_runtestloop(self, session):
         self.items, self.watch = {item.nodeid: item for item in session.items}, Watch()
@@ -378,7 +380,7 @@ class Run:
     def baseline(self):
         """How long each test takes and which lines it runs, without a mutant; kept in a file."""
         kept = Path(f"{self.results}.baseline")
-        key = digest([TRACED, *existing_tests()])
+        key = digest([TRACED, *self.tests])
         if kept.exists() and (base := json.loads(kept.read_text()))["key"] == key:
             return base
         base = Child(self.trace, 3600).wait()
@@ -487,10 +489,6 @@ def statement(path, line):
     return best
 
 
-def existing_tests():
-    return [name for name in TESTS if (ROOT / name).exists()]
-
-
 def digest(paths):
     """Of the contents of all modules in some folders and files."""
     whole = hashlib.sha256()
@@ -500,7 +498,7 @@ def digest(paths):
     return whole.hexdigest()
 
 
-def run(results, paths, *options):
+def run(options):
     import torch
     from hypothesis import HealthCheck, Phase, settings
 
@@ -520,7 +518,7 @@ def run(results, paths, *options):
     # hypothesis is loaded already, which pytest warns of
     ignored = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     ARGUMENTS.extend(ignored)
-    pytest.main([*ARGUMENTS, *existing_tests()], plugins=[Run(results, paths, *options)])
+    pytest.main([*ARGUMENTS, *options.tests], plugins=[Run(options)])
 
 
 def read(results):
@@ -545,6 +543,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("results", help="file of outcomes, one JSON object a line")
     parser.add_argument("paths", nargs="*", help="modules, relative to the repository")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="files and folders of tests")
     parser.add_argument("--workers", type=int, default=2, help="mutants tried at a time")
     parser.add_argument("--limit", type=float, help="seconds of tests for each mutant, at most")
     parser.add_argument("--share", type=float, default=1.0, help="part of the mutants to try")
@@ -554,14 +553,7 @@ def main():
     if options.report:
         report(options.results)
     else:
-        run(
-            options.results,
-            options.paths,
-            options.workers,
-            options.limit,
-            options.share,
-            options.again,
-        )
+        run(options)
 
 
 if __name__ == "__main__":
