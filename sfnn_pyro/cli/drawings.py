@@ -32,7 +32,7 @@ Rows = Annotated[
     ),
 ]
 SplitName = Annotated[
-    str, typer.Option("--split", help="Part of the data they are of: test, validation or train.")
+    str, typer.Option("--split", help="Part of the data that is used: test, validation or train.")
 ]
 DrawSeed = Annotated[
     int, typer.Option(help="Seed of the choice of the datapoints and of the samples.")

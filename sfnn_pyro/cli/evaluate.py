@@ -64,7 +64,8 @@ def evaluate(
 ) -> None:
     """Estimate the likelihood of a part of the data under a trained network.
 
-    The result is printed and written to a file; a run that cannot be written is evaluated too.
+    The mean negative log-likelihood of a datapoint, in nats, and its standard error are printed and
+    written to a file; a run that cannot be written is evaluated too.
     """
     _check(split, particles)
     saved = load_run(run, moved)

@@ -24,7 +24,8 @@ RecognitionEpochs = Annotated[
     int,
     typer.Option(
         help="Number of epochs for which a recognition network is trained, which proposes samples "
-        "that fit the evidence. It is kept in the run folder as recognition.safetensors.",
+        "that fit what was drawn. It is kept in the run folder as recognition.safetensors. 0 "
+        "trains none, and shows one that is there.",
         min=0,
     ),
 ]
@@ -41,8 +42,8 @@ def export(
     examples: Annotated[
         str,
         typer.Option(
-            help="Rows of the test data to start a drawing from, such as 371,321. If not given, "
-            "six ambiguous ones and six others."
+            help="Numbers of the test pictures, from 0, that a drawing may start from, such as "
+            "371,321. If not given, six ambiguous ones and six others."
         ),
     ] = "",
     moved: MovedData = None,

@@ -85,8 +85,9 @@ def impute(
 
     The picture has a row for each datapoint: the original, what is known of it, completions, and
     the effective sample size (ESS) of its particles, at most M; where it is small, the completions
-    repeat few hidden states. A .npz file holds the completions as y (samples, rows, dy), and
-    index, x, known, log_likelihood_known in nats and effective_sample_size.
+    repeat few hidden states. A .npz file holds the completions as y, an array of samples by rows by
+    values; and index, the numbers of the datapoints from 0, x, known, log_likelihood_known in nats
+    and effective_sample_size.
     """
     check_whole("particles", particles, 1, MAX_PARTICLES)
     saved = load_run(run, moved)

@@ -78,7 +78,7 @@ def _run() -> int:
     """Runs the command line; its exit code."""
     keep_pages()
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="sfnn")
         flush_output()
     except Interrupted as error:
         _fail(str(error), 128 + error.number)

@@ -35,13 +35,14 @@ def reproduce(
     what: Annotated[
         list[str],
         typer.Argument(
-            help=f"Experiments to run, of {_NAMES}, or all. With report alone, nothing is run."
+            metavar="EXPERIMENT...",
+            help=f"Experiments to run, of {_NAMES}, or all. With report alone, nothing is run.",
         ),
     ],
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Run smaller experiments that take minutes and show the same shape."
+            "--quick", help="Run the small version that some experiments have, in minutes."
         ),
     ] = False,
     out: Annotated[
@@ -50,17 +51,21 @@ def reproduce(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Number of parallel runs. If not given, as many as fit; 1 uses all cores."
+            help="Number of parallel runs. If not given, as many as cores and memory allow; a "
+            "single one uses all cores."
         ),
     ] = None,
     cores: Annotated[
         int | None,
-        typer.Option(help="Number of threads of each run. If not given, 1 for parallel runs."),
+        typer.Option(
+            help="Number of threads of each run. If not given, 1 for parallel runs and all for a "
+            "single one."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Device to compute on, cpu or cuda.")] = "cpu",
     engine: Annotated[
         str,
-        typer.Option(help="Where runs are made: local for processes of this machine, or ray."),
+        typer.Option(help="Where runs are made: local, on this machine; or ray, on a cluster."),
     ] = "local",
     address: Annotated[
         str | None,
@@ -71,7 +76,10 @@ def reproduce(
     ] = None,
     gpus: Annotated[
         float | None,
-        typer.Option(help="Share of a GPU that Ray reserves for each run."),
+        typer.Option(
+            help="Share of a GPU that Ray reserves for each run. If not given, 1 with --device "
+            "cuda and 0 otherwise."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs that would be made next, and exit.")
@@ -80,6 +88,11 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Run the paper's experiments and write a report beside the paper's numbers.
+
+    Of the experiments, theorem1, table1, table2, figure1 and figure2 are the paper's; faces is
+    its table of faces with the Olivetti faces, tfd the same with a file of your own; initialisation
+    and hidden-rates vary what the paper does not say; beyond applies later methods to table1; vae,
+    vae-linear, vae-centred and vae-anchor compare estimators on variational autoencoders.
 
     The result of every run is a small file in OUT/runs. After any interruption the same command
     resumes the sweep; the results of several machines, copied together, are one sweep.

@@ -43,8 +43,8 @@ def sample(
 ) -> None:
     """Draw outputs of a trained network, for inputs of the data or of a network without inputs.
 
-    A .npz file holds the outputs as y (samples, rows, dy), the inputs as x, and as index their
-    numbers in the split, from 0.
+    A .npz file holds the outputs as y, an array of samples by rows by values; the inputs as x; and
+    as index their numbers in the part of the data, from 0.
     """
     saved = load_run(run, moved)
     data = saved.data

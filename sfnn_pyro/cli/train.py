@@ -43,7 +43,6 @@ from sfnn_pyro.distributed import (
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import (
-    NETWORKS,
     PRECISIONS,
     PROPOSALS,
     RunConfig,
@@ -97,8 +96,8 @@ def train(
             "--config",
             parser=path_of,
             metavar="PATH",
-            help="TOML file of a configuration, whose keys are the options' names with _ for -. "
-            "Options beside it count more.",
+            help="TOML file of a configuration, whose keys are the names of the options with _ in "
+            "the place of -. An option that is given beside it counts more.",
         ),
     ] = None,
     print_config: Annotated[
@@ -123,13 +122,22 @@ def train(
     likelihood: Likelihood = RunConfig.likelihood,
     binarise: Binarise = RunConfig.binarise,
     network: Annotated[
-        str, typer.Option(help=f"Kind of network, one of {', '.join(NETWORKS)}.")
+        str,
+        typer.Option(
+            help="Kind of network: sfnn, whose hidden units are stochastic; deterministic, where "
+            "none is; hybrid, where some of each layer are; or coins, a hybrid whose stochastic "
+            "units are fair coins."
+        ),
     ] = RunConfig.network,
     hidden: Annotated[
         str, typer.Option(help="Widths of the hidden layers, separated by commas.")
     ] = ",".join(map(str, RunConfig.hidden)),
     estimator: Annotated[
-        str, typer.Option(help=f"Gradient estimator, one of {', '.join(ESTIMATORS)}.")
+        str,
+        typer.Option(
+            help=f"Gradient estimator, one of {', '.join(ESTIMATORS)}. The page estimators.md of "
+            "the documentation compares them."
+        ),
     ] = RunConfig.estimator,
     proposal: Annotated[
         str | None,
@@ -139,17 +147,23 @@ def train(
         ),
     ] = None,
     encoder: Annotated[
-        int, typer.Option(help="Units of a learned proposal's encoder. 0 for no encoder.")
+        int,
+        typer.Option(
+            help="Number of units of the hidden layer through which a learned proposal reads input "
+            "and target. 0 for no such layer."
+        ),
     ] = RunConfig.encoder,
     stochastic: Annotated[
         int,
         typer.Option(
-            help="Stochastic units in each hidden layer of the networks hybrid and coins."
+            help="Number of stochastic units in each hidden layer of the networks hybrid and coins."
         ),
     ] = RunConfig.stochastic,
     kept: Annotated[
         int,
-        typer.Option(help="Number of particles that are back-propagated. 0 for all of them."),
+        typer.Option(
+            help="Number of particles with a gradient, drawn by their weights. 0 for all of them."
+        ),
     ] = RunConfig.kept,
     noise: Annotated[
         float,
@@ -162,7 +176,11 @@ def train(
         str, typer.Option(help=f"Optimizer, one of {', '.join(OPTIMIZERS)}.")
     ] = RunConfig.optimizer,
     weight_decay: Annotated[
-        float, typer.Option(help="Factor of each parameter that is added to its gradient.")
+        float,
+        typer.Option(
+            help="Factor by which each parameter is added to its gradient; with adamw, by which it "
+            "shrinks in a step, times the learning rate."
+        ),
     ] = Schedule.weight_decay,
     ema: Annotated[
         float,
@@ -189,7 +207,10 @@ def train(
         int, typer.Option(help="Number of passes over the training data.")
     ] = Schedule.epochs,
     learning_rate: Annotated[
-        float, typer.Option(help="Highest learning rate of the schedule.")
+        float,
+        typer.Option(
+            help="Highest learning rate of the schedule, which rises to it and falls towards 0."
+        ),
     ] = Schedule.learning_rate,
     batch_size: Annotated[
         int, typer.Option(help="Number of datapoints in a minibatch.")
@@ -210,14 +231,17 @@ def train(
         bool,
         typer.Option(
             "--compile",
-            help="Record the step and compile it, which takes about half a minute once and a few "
-            "seconds from then on. It pays from about ten thousand steps.",
+            help="Compile the training step, which takes about half a minute the first time and a "
+            "few seconds later. It pays from about ten thousand steps on.",
         ),
     ] = RunConfig.compile,
     device: Annotated[str, typer.Option(help="Device to compute on, cpu or cuda.")] = "cpu",
     split: Annotated[
         str,
-        typer.Option(help=f"What several processes divide among them, {' or '.join(SPLITS)}."),
+        typer.Option(
+            help="What several processes divide among them: data, the datapoints of each "
+            "minibatch; or particles, those of each datapoint."
+        ),
     ] = "data",
     timeout_minutes: Annotated[
         float,

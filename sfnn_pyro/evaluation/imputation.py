@@ -122,6 +122,8 @@ def impute(
             raise ValueError(
                 f"{name} is a {type(value).__name__}: give a tensor, torch.from_numpy(array)"
             )
+    if not known.eq(known.bool()).all():
+        raise ValueError("known holds other values than 0 and 1: give booleans")
     if not len(y):
         raise ValueError("y has no rows: give at least one datapoint")
     try:

@@ -58,6 +58,13 @@ def check_values(config: "RunConfig") -> None:
     _check_choice("likelihood", config.likelihood, LIKELIHOODS, optional=True)
     _check_choice("binarise", config.binarise, BINARISATIONS, optional=True)
     check_whole("particles", config.particles, 1, MAX_PARTICLES, RunError)
+    if not isinstance(config.data, str):
+        raise RunError(f"data={config.data!r}: name a data set, or give a path as text")
+    if not isinstance(config.hidden, tuple):
+        raise RunError(f"hidden={config.hidden!r}: give a tuple of widths, such as (200, 200)")
+    for name, kind in (("schedule", Schedule), ("own", OwnData)):
+        if not isinstance(getattr(config, name), kind):
+            raise RunError(f"{name}={getattr(config, name)!r}: give {kind.__name__}(...)")
     for width in config.hidden:
         check_whole("hidden: the width", width, None, MAX_WIDTH, RunError)
     if not config.hidden or min(config.hidden) < 1:

@@ -93,6 +93,8 @@ class RunConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.hidden, list):
+            object.__setattr__(self, "hidden", tuple(self.hidden))
         check_values(self)
         check_combinations(self)
         if self.proposal != "prior" and self.estimator in LEAVE_GUIDE:
@@ -259,7 +261,7 @@ class RunConfig:
         return program_of(self.network, model)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        return json.dumps(asdict(self), indent=2, allow_nan=False, default=_plain) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "RunConfig":
@@ -300,3 +302,8 @@ def _check_memory(sizes: list[int]) -> None:
             f"hidden={sizes[1:-1]}: its {count:,} parameters do not fit this machine's memory of "
             f"{memory / 2**30:.0f} GiB: give smaller widths"
         )
+
+
+def _plain(number: Any) -> Any:
+    """A number of NumPy as JSON has it."""
+    return number.item()

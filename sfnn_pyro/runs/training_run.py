@@ -47,7 +47,7 @@ OnStep = Callable[[Trainer, float], None]
 
 def train_run(
     config: RunConfig,
-    folder: Path,
+    folder: str | Path,
     *,
     checkpoint_minutes: float = 5.0,
     on_step: OnStep | None = None,
@@ -99,7 +99,7 @@ def train_run(
     """
     if not checkpoint_minutes >= 0:
         raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
-    group = group or ProcessGroup()
+    group, folder = group or ProcessGroup(), Path(folder)
     config = config.pinned()
     config.make_estimator()  # refuses what it cannot be before anything is made
     data = config.load_data().to(check_device(device))
