@@ -32,7 +32,7 @@ def test_every_estimator_is_on_the_page():
 
 
 def test_links_between_pages_exist():
-    pages = ["add-your-own", "compatibility", "draw", "estimators", "own-data", "vae"]
+    pages = ["add-your-own", "comparison", "compatibility", "draw", "estimators", "own-data", "vae"]
     for page in (f"{name}.md" for name in pages):
         for link in re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text()):
             assert link.startswith("http") or (DOCS / link).exists(), link
