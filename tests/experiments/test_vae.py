@@ -102,7 +102,11 @@ def test_moments_are_those_of_the_gradients():
 
 @pytest.mark.parametrize(
     "run",
-    [RUN, replace(RUN, protocol="centred", estimator="g3", particles=2)],
+    [
+        RUN,
+        replace(RUN, protocol="centred", estimator="g3", particles=2),
+        replace(RUN, estimator="jsa", particles=2),
+    ],
     ids=lambda r: r.name,
 )
 def test_an_interrupted_run_ends_with_the_same_result(run, tmp_path, tiny_data):
