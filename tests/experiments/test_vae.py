@@ -163,7 +163,7 @@ def test_recorded_steps_are_those_that_are_run_as_they_are(estimator, tiny_data,
 
 @pytest.mark.slow
 def test_compiled_steps_are_those_that_are_run_as_they_are(tiny_data):
-    """Up to the rounding of float32, in which data sets are; float64 is held by the tests of Compiled."""
+    """Up to the rounding of float32, as which data sets are stored."""
     run = replace(RUN, estimator="disarm")
     (plain, _), (ours, _) = (
         after_three_steps(replace(run, compile=compile)) for compile in (False, True)
