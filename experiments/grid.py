@@ -333,8 +333,27 @@ def select(row: Row, measure: str, results: Mapping[str, dict[str, Any]]) -> Sel
 
 def validation_measure(result: Mapping[str, Any], evaluate: str, measure: str) -> float:
     """The number that learning rates are compared by; infinite for a failed run."""
+    value = measured(result, evaluate, "validation", measure)
+    return float("inf") if value is None else value
+
+
+def measured(result: Mapping[str, Any], evaluate: str, split: str, measure: str) -> float | None:
+    """A number of an evaluation; None for a run that failed or has no such evaluation.
+
+    Raises:
+        GridError: the evaluation lacks it.
+    """
     evaluation = result.get("evaluations", {}).get(evaluate)
-    return float("inf") if evaluation is None else evaluation["validation"][measure]
+    if evaluation is None:
+        return None
+    value: float | None = evaluation.get(split, {}).get(measure)
+    if value is None:
+        name = Run.from_dict(result["config"]).name
+        raise GridError(
+            f"the result {name} has no {measure} of the {split} data: use another copy, or delete "
+            "it, which makes the run again"
+        )
+    return value
 
 
 def plan(grids: Iterable[Grid], results: Mapping[str, dict[str, Any]]) -> list[Run]:

@@ -152,7 +152,8 @@ def _results(row: Row, grid: Grid, results: Results) -> list[dict[str, Any]]:
 
 def _by_step(result: Mapping[str, Any], name: str) -> tuple[list[int], list[float]]:
     """Steps and values of what was followed, without that before the first step."""
-    probes = sorted(result["probes"].values(), key=lambda probe: probe["steps"])[1:]
+    followed = [one for one in result["probes"].values() if "steps" in one and name in one]
+    probes = sorted(followed, key=lambda probe: probe["steps"])[1:]
     return [probe["steps"] for probe in probes], [probe[name] for probe in probes]
 
 

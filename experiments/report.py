@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfnn_pyro.experiments.grid import Grid, Row, select
+from sfnn_pyro.experiments.grid import Grid, Row, measured, select
 from sfnn_pyro.experiments.plots import draw
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.system.atomic_files import replacing, write_text
@@ -144,11 +144,11 @@ def summarise(grid: Grid, results: Mapping[str, dict[str, Any]]) -> list[Line]:
     lines = []
     for row in grid.rows:
         found = select(row, grid.measure, results)
-        evaluated = [one.get("evaluations", {}).get(row.evaluate) for one in found.results]
+        evaluated = [measured(one, row.evaluate, grid.split, grid.measure) for one in found.results]
         by_seed = {
-            result["config"]["seed"]: one[grid.split][grid.measure]
-            for result, one in zip(found.results, evaluated, strict=True)
-            if one is not None
+            result["config"]["seed"]: value
+            for result, value in zip(found.results, evaluated, strict=True)
+            if value is not None
         }
         lines.append(
             Line(
@@ -159,9 +159,11 @@ def summarise(grid: Grid, results: Mapping[str, dict[str, Any]]) -> list[Line]:
                 tried=tuple(found.tried),
                 complete=not found.missing,
                 test_bounds=tuple(
-                    one["test"]["negative_log_likelihood"]
-                    for one in evaluated
-                    if one is not None and row.run.is_vae
+                    value
+                    for one in found.results
+                    if row.run.is_vae
+                    and (value := measured(one, row.evaluate, "test", "negative_log_likelihood"))
+                    is not None
                 ),
                 variances=tuple(
                     result["gradient_variance"]

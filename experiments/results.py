@@ -12,6 +12,7 @@ from torch import Tensor
 from sfnn_pyro import __version__
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.result_check import check_result
 from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import write_text
 from sfnn_pyro.system.regular_files import read_regular
@@ -76,9 +77,14 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted((folder / "runs").glob("*.json")):
         try:
             result = json.loads(read_regular(path, RESULT_LIMIT).decode("utf-8"))
+            check_result(result)
             name = Run.from_dict(result["config"]).name
         except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
-            raise ValueError(f"{path} is no result of this version ({error})") from error
+            first = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{path} is no result of this version ({first}): use another copy, or delete it, "
+                "which makes the run again"
+            ) from error
         if name != path.stem:
             raise ValueError(f"{path} holds the result of {name}: rename it to {name}.json")
         results[name] = result

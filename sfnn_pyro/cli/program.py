@@ -1,5 +1,6 @@
 """The program ``sfnn``: its commands together, and every error as one line."""
 
+import atexit
 import gc
 import os
 import signal
@@ -106,6 +107,8 @@ def _fail(message: str, code: int = 2) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
+    # The result is there; Ctrl-C while the interpreter ends would add a traceback to it.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     gc.freeze()  # spares the interpreter a last collection, which takes over a second
     sys.exit(code)
 
