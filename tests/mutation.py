@@ -366,7 +366,7 @@ class Run:
             for path in self.paths
             for mutant in mutants(path)
             if (mutant[0] not in done and zlib.crc32(mutant[0].encode()) < self.share * 2**32)
-            or (self.again and done[mutant[0]]["outcome"] == "survived")
+            or (self.again and done.get(mutant[0], {}).get("outcome") == "survived")
         )
         self.killers = {path: Counter() for path in self.paths}
         gc.collect()
@@ -380,7 +380,7 @@ class Run:
     def baseline(self):
         """How long each test takes and which lines it runs, without a mutant; kept in a file."""
         kept = Path(f"{self.results}.baseline")
-        key = digest([TRACED, *self.tests])
+        key = digest([TRACED, *(name.partition("::")[0] for name in self.tests)])
         if kept.exists() and (base := json.loads(kept.read_text()))["key"] == key:
             return base
         base = Child(self.trace, 3600).wait()
