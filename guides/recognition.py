@@ -11,6 +11,9 @@ from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 
 from sfnn_pyro.models.signature import data_plate
+from sfnn_pyro.system.numbers import check_whole
+
+MAX_WIDTH = 2**40
 
 
 class RecognitionNetwork(PyroModule):
@@ -47,8 +50,12 @@ class RecognitionNetwork(PyroModule):
 
     def __init__(self, model: Any, width: int = 200) -> None:
         super().__init__()
-        if width < 0:
-            raise ValueError(f"width={width}: must be 0 (no encoder) or more")
+        check_whole("width", width, 0, MAX_WIDTH)
+        if not hasattr(model, "sizes"):
+            raise ValueError(
+                f"model is a {type(model).__name__}: give an SFNN, whose widths are read; a guide "
+                "of another model is a program of your own"
+            )
         n_in, *hidden, n_out = model.sizes
         self.n_out, self.likelihood, self.data_size = n_out, model.likelihood, model.data_size
         self.encoder = torch.nn.Linear(n_in + n_out, width) if width else None

@@ -188,6 +188,9 @@ class Estimator(ELBO):
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state and got {sorted(state)}")
 
+    def see_rows(self, rows: Tensor) -> None:
+        """Says which rows of the training data the next step holds; most estimators do not ask."""
+
     @abstractmethod
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         """The surrogate's coefficients, from detached log-weights ``(M, *batch)``."""
@@ -460,6 +463,16 @@ def score_pulls(particles: Particles, signal: Callable[[Term], Any]) -> list[Pul
         for component in particles.components
         for term in component.terms
         if term.drawn and not term.has_path
+    ]
+
+
+def learned_pulls(particles: Particles, weight: Tensor) -> "list[Pull]":
+    """The guides that learn, drawn to particles of given weights, but for the model's own terms."""
+    prior = {id(term) for term in particles.latent}  # of a mixture, or of a partial guide
+    return [
+        ([term for term in part.terms if id(term) not in prior], weight, None)
+        for part in particles.components
+        if not part.is_prior
     ]
 
 

@@ -83,6 +83,7 @@ def tiny(row: Row) -> Row:
         epochs=2,
         batch_size=8 if row.run.data != "coin" else 500,
         train_size=0,
+        compile=False,  # which takes half a minute, once for every shape
         test_particles=3,
     )
     return replace(row, run=run, rates=row.rates[:1], seeds=1)
