@@ -49,6 +49,7 @@ TESTS = [
     *(f"sfnn_pyro/{name}" for name in ("particles", "estimators", "evaluation", "distributions")),
 ]
 TRACED = "sfnn_pyro"
+LEFT = ("survived", "unreached")  # by tests that run the changed statement; by none that runs it
 OPERATORS = re.compile(
     r"core/(NumberReplacer|RemoveDecorator|ZeroIterationForLoop|ExceptionReplacer|Replace("
     r"TrueWithFalse|FalseWithTrue|AndWithOr|OrWithAnd|BreakWithContinue|ContinueWithBreak|"
@@ -366,7 +367,7 @@ class Run:
             for path in self.paths
             for mutant in mutants(path)
             if (mutant[0] not in done and zlib.crc32(mutant[0].encode()) < self.share * 2**32)
-            or (self.again and done[mutant[0]]["outcome"] == "survived")
+            or (self.again and done.get(mutant[0], {}).get("outcome") in LEFT)
         )
         self.killers = {path: Counter() for path in self.paths}
         gc.collect()
@@ -380,7 +381,7 @@ class Run:
     def baseline(self):
         """How long each test takes and which lines it runs, without a mutant; kept in a file."""
         kept = Path(f"{self.results}.baseline")
-        key = digest([TRACED, *self.tests])
+        key = digest([TRACED, *(name.partition("::")[0] for name in self.tests)])
         if kept.exists() and (base := json.loads(kept.read_text()))["key"] == key:
             return base
         base = Child(self.trace, 3600).wait()
@@ -419,7 +420,7 @@ class Run:
                     running.remove((task, child))
                     killer = answer["failed"]
                     self.killers[task[0]][killer] += 1
-                    kind = "killed" if killer else "survived"
+                    kind = "killed" if killer else "survived" if answer["tests"] else "unreached"
                     outcome = killer if killer == "timeout" else kind
                     head = {"id": task[1], "path": task[0], "line": task[2], "outcome": outcome}
                     yield head | answer
@@ -444,6 +445,8 @@ class Run:
         first, last = statement(path, line)
         run = self.lines.get(path, {})
         nodes = {n for i in range(first, last + 1) for n in run.get(str(i), ())} & set(self.items)
+        if not nodes and in_function(path, line):
+            return {"failed": None, "tests": 0, "of": 0}
         if not nodes:  # it runs when the module is imported
             nodes = {n for some in run.values() for n in some} & set(self.items)
         chosen, seconds = [], 0.0
@@ -487,6 +490,16 @@ def statement(path, line):
         if node.lineno <= line <= head:
             best = node.lineno, node.end_lineno if isinstance(node, ast.FunctionDef) else head
     return best
+
+
+def in_function(path, line):
+    """Whether a line is in the body of a function."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    return any(one.body[0].lineno <= line <= one.end_lineno for one in functions)
 
 
 def digest(paths):
@@ -535,8 +548,13 @@ def report(results):
         count = Counter(r["outcome"] for r in rows if r["path"] == path)
         print(path, dict(count))
     for row in rows:
-        if row["outcome"] == "survived":
-            print(row["id"], "|", (ROOT / row["path"]).read_text().splitlines()[row["line"] - 1])
+        if row["outcome"] in LEFT:
+            print(
+                row["outcome"],
+                row["id"],
+                "|",
+                (ROOT / row["path"]).read_text().splitlines()[row["line"] - 1],
+            )
 
 
 def main():
@@ -547,7 +565,7 @@ def main():
     parser.add_argument("--workers", type=int, default=2, help="mutants tried at a time")
     parser.add_argument("--limit", type=float, help="seconds of tests for each mutant, at most")
     parser.add_argument("--share", type=float, default=1.0, help="part of the mutants to try")
-    parser.add_argument("--again", action="store_true", help="rerun those that survived")
+    parser.add_argument("--again", action="store_true", help="rerun those that are left")
     parser.add_argument("--report", action="store_true", help="counts and survivors")
     options = parser.parse_args()
     if options.report:

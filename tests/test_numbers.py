@@ -15,7 +15,12 @@ from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.particles.weights import effective_sample_size, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import (
+    effective_sample_size,
+    leave_one_out,
+    log_mean_exp,
+    responsibilities,
+)
 from tests.data.helpers import untimed
 from tests.enumeration import Forced, joint_states, sfnn_log_probs
 
@@ -53,6 +58,16 @@ def test_no_product_of_two_responsibilities_is_denormal(dtype):
     assert (shares == 0).any()
     assert (shares[shares > 0].square() >= tiny).all()
     assert (shares > 0)[: 200 // 3].all()
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 3), (4,), (4, 3), (5, 2, 3)])
+def test_leave_one_out_is_the_log_sum_of_the_other_weights(shape):
+    log_weight = torch.randn(shape)
+    log_weight.view(shape[0], -1)[-1, -1] = -INF
+    everyone = range(shape[0])
+    others = [log_weight[[m for m in everyone if m != own]] for own in everyone]
+    expected = torch.stack([torch.logsumexp(rest, 0) for rest in others])
+    torch.testing.assert_close(leave_one_out(log_weight), expected)
 
 
 def test_responsibilities_are_constants():

@@ -1,3 +1,5 @@
+import functools
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -13,6 +15,7 @@ from sfnn_pyro.particles import (
     draw_particles,
     guess_plate_nesting,
     proposal_kind,
+    same_program,
     total_log_prob,
     trace_program,
 )
@@ -229,3 +232,31 @@ def test_without_a_plate_there_is_no_particle_dimension(problem):
     model, x, y = problem
     trace = trace_program(model, (x, y), {}, num_particles=None, plate_nesting=1)
     assert trace.nodes["h1"]["value"].shape == (6, 4)
+
+
+def test_two_callables_are_the_same_program_if_they_hold_the_same():
+    first, second = SFNN([2, 2, 2]), SFNN([2, 2, 2])
+    options = {"size": first}
+    part = functools.partial(first, second, **options)
+    same = [
+        (PriorProposal(first), PriorProposal(first)),
+        (first.forward, first.forward),
+        (part, functools.partial(first, second, **options)),
+    ]
+    others = [
+        (PriorProposal(first), PriorProposal(second)),
+        (PriorProposal(first), first),
+        (first.forward, second.forward),
+        (first.forward, first.parameters),
+        (first.forward, SFNN.forward),
+        (SFNN.forward, first.forward),
+        (part, first),
+        (first, part),
+        (part, functools.partial(second, second, **options)),
+        (part, functools.partial(first, first, **options)),
+        (part, functools.partial(first, **options)),
+        (part, functools.partial(first, second)),
+        (part, functools.partial(first, second, size=second)),
+    ]
+    assert all(same_program(a, b) is True for a, b in same)
+    assert not any(same_program(a, b) for a, b in others)
