@@ -4,15 +4,15 @@
 minutes on one core and writes a JSON and a picture.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.bench import gradients_of, layers_of, passes_of
@@ -22,6 +22,10 @@ from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import save_figure, write_text
+from sfnn_pyro.system.figures import new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEPS = (0, 50, 200, 500, 1000, 2000, 3500, 5000)
 """Where the variance is measured, of the steps of the training."""
@@ -94,13 +98,16 @@ def follow(options: argparse.Namespace) -> dict[str, Any]:
     return {"passes": passes, "unbiased": unbiased, "targets": targets, "measured": found}
 
 
+@styled
 def draw(result: dict[str, Any]) -> Figure:
     """Variance by step: a column for each layer, at equal samples and at equal cost."""
     measured = result["measured"]
     first = next(iter(measured.values()))
     layers = list(next(iter(first.values()))["layers"])
-    figure = Figure(figsize=(12, 7.2), layout="constrained")
+    figure = new_figure(figsize=(12, 7.2), layout="constrained")
     panels = figure.subplots(2, len(layers), sharex=True, sharey="col", squeeze=False)
+    from matplotlib import colormaps
+
     colours = colormaps["tab20"]
     for number, (name, rows) in enumerate(measured.items()):
         steps = [int(step) for step in rows]
@@ -120,12 +127,12 @@ def draw(result: dict[str, Any]) -> Figure:
                 )
     for column, layer in enumerate(layers):
         panels[0, column].set_title(layer, fontsize=10)
-        panels[1, column].set_xlabel("step + 10")
+        panels[1, column].set_xlabel("optimizer step + 10")
         for row in range(2):
             panels[row, column].set_xscale("log")
             panels[row, column].set_yscale("log")
-    panels[0, 0].set_ylabel("variance, equal samples")
-    panels[1, 0].set_ylabel("variance, equal forward runs")
+    panels[0, 0].set_ylabel("variance of a gradient, nats²,\nequal samples")
+    panels[1, 0].set_ylabel("variance of a gradient, nats²,\nequal forward runs")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=9, fontsize=9)
     return figure

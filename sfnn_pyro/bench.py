@@ -4,6 +4,8 @@ r"""A bench for gradient estimators: bias, variance, signal, time and memory sid
 six minutes.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import statistics
@@ -11,11 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.estimators import ESTIMATORS, G5, RLOO, VIMCO, Estimator
@@ -23,6 +24,10 @@ from sfnn_pyro.evaluation.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.guides import PriorProposal, RecognitionNetwork
 from sfnn_pyro.particles import SiteTerm
 from sfnn_pyro.system.atomic_files import save_figure, write_text
+from sfnn_pyro.system.figures import COLOURS, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Layers = dict[str, list[Tensor]]
 
@@ -188,13 +193,14 @@ def cost_table(measurements: Sequence[Measurement]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@styled
 def draw(
     measurements: Sequence[Measurement], curves: Mapping[str, tuple[Sequence[float], list[float]]]
 ) -> Figure:
     """Bias and deviation of every estimator by layer; and the curves of Figure 1 (left)."""
     names = list(dict.fromkeys(r.estimator for r in measurements))
     layers = [layer for layer in dict.fromkeys(r.layer for r in measurements) if layer != "all"]
-    figure = Figure(figsize=(10.5, 3.6), layout="constrained")
+    figure = new_figure(figsize=(10.5, 3.6), layout="constrained")
     panels = figure.subplots(1, 3, width_ratios=[1, 1, 0.9])
     height = 0.8 / len(layers)
     for axes, field in zip(panels, ("bias", "deviation"), strict=False):
@@ -203,7 +209,7 @@ def draw(
             middle = (number - (len(layers) - 1) / 2) * height
             places = [names.index(r.estimator) + middle for r in rows]
             lengths = [getattr(r, field) for r in rows]
-            axes.barh(places, lengths, height, label=layer, color=f"C{number}")
+            axes.barh(places, lengths, height, label=layer, color=COLOURS[number % len(COLOURS)])
             if field == "bias":
                 chance = [r.bias_error for r in rows]
                 axes.plot(chance, places, "k|", markersize=5)
@@ -219,7 +225,7 @@ def draw(
     panels[2].axvline(1, color="grey", linewidth=0.8)
     panels[2].set_ylim(bottom=0)
     panels[2].set_xlabel("c M")
-    panels[2].set_ylabel("norm of the first layer's gradient")
+    panels[2].set_ylabel("norm of the first layer's gradient, nats")
     panels[2].set_title("G5 and its constant (Figure 1, left)", fontsize=9)
     panels[2].legend(fontsize=8)
     return figure
