@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs
 
-.PHONY: demo test test-fast browser lint types coverage clean test-hosts
+.PHONY: demo test test-fast browser lint types coverage clean test-hosts docs
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,8 +37,16 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
+# The site, in docs/_build/html; a warning is an error. Tutorials that did not change are not run again.
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+
 coverage: $(STAMP)
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info docs/_build docs/api/generated

@@ -34,7 +34,7 @@ class PSA(Estimator):
 
     References:
         Shekhovtsov, Yanush, Flach, *Path Sample-Analytic Gradient Estimators for Stochastic
-        Binary Networks*, NeurIPS 2020, arXiv 2006.03143, section 3.
+        Binary Networks*, NeurIPS 2020, arXiv 2006.03143.
 
     Arguments:
         num_particles: M, at least 1.

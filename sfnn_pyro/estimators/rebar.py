@@ -71,8 +71,7 @@ class REBAR(Estimator):
 
     References:
         Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein, *REBAR: Low-variance, unbiased gradient
-        estimates for discrete latent variable models*, NeurIPS 2017, arXiv 1703.07370, eq. 6 and
-        appendix (the coupling).
+        estimates for discrete latent variable models*, NeurIPS 2017, arXiv 1703.07370.
 
     Arguments:
         num_particles: M, at least 1.
