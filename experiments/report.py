@@ -1,5 +1,7 @@
 """The report: tables and figures beside the paper's numbers, from the result files alone."""
 
+from __future__ import annotations
+
 import base64
 import html
 import io
@@ -10,14 +12,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from sfnn_pyro.experiments.grid import Grid, Row, select
 from sfnn_pyro.experiments.plots import draw
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.system.atomic_files import replacing, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     "method",

@@ -4,13 +4,21 @@ from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from sfnn_pyro.experiments.grid import Grid, Run, plan
 from sfnn_pyro.experiments.local import Made, grouped, make, together
 from sfnn_pyro.experiments.on_ray import Cluster
 from sfnn_pyro.experiments.results import read_results
+from sfnn_pyro.system.extras import needed_for
+
+with needed_for("a sweep"):
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
 
 def sweep(

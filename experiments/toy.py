@@ -4,16 +4,17 @@
 and writes a JSON and a picture.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import pyro.distributions as dist
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.estimators import (
@@ -29,6 +30,10 @@ from sfnn_pyro.estimators import (
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import save_figure, write_text
+from sfnn_pyro.system.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TARGETS = (0.45, 0.49, 0.499, 0.501, 0.51)
 """p0. E[(b - p0)^2] is minimised: the optimum is p = 0 below one half, else p = 1."""
@@ -93,7 +98,7 @@ def curve(
 def draw(results: dict[str, Any]) -> Figure:
     """Curves of p and of the gradient's variance, a column for each p0."""
     curves = results["curves"]
-    figure = Figure(figsize=(13, 5.4), layout="constrained")
+    figure = new_figure(figsize=(13, 5.4), layout="constrained")
     panels = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
     for column, (target, rows) in enumerate(curves.items()):
         for number, (name, one) in enumerate(rows.items()):

@@ -4,15 +4,15 @@
 minutes on one core and writes a JSON and a picture.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.bench import gradients_of, layers_of, passes_of
@@ -22,6 +22,10 @@ from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import save_figure, write_text
+from sfnn_pyro.system.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEPS = (0, 50, 200, 500, 1000, 2000, 3500, 5000)
 """Where the variance is measured, of the steps of the training."""
@@ -99,8 +103,10 @@ def draw(result: dict[str, Any]) -> Figure:
     measured = result["measured"]
     first = next(iter(measured.values()))
     layers = list(next(iter(first.values()))["layers"])
-    figure = Figure(figsize=(12, 7.2), layout="constrained")
+    figure = new_figure(figsize=(12, 7.2), layout="constrained")
     panels = figure.subplots(2, len(layers), sharex=True, sharey="col", squeeze=False)
+    from matplotlib import colormaps
+
     colours = colormaps["tab20"]
     for number, (name, rows) in enumerate(measured.items()):
         steps = [int(step) for step in rows]

@@ -4,6 +4,8 @@ r"""A bench for gradient estimators: bias, variance, signal, time and memory sid
 six minutes.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import statistics
@@ -11,11 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.estimators import ESTIMATORS, G5, RLOO, VIMCO, Estimator
@@ -23,6 +24,10 @@ from sfnn_pyro.evaluation.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.guides import PriorProposal, RecognitionNetwork
 from sfnn_pyro.particles import SiteTerm
 from sfnn_pyro.system.atomic_files import save_figure, write_text
+from sfnn_pyro.system.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Layers = dict[str, list[Tensor]]
 
@@ -194,7 +199,7 @@ def draw(
     """Bias and deviation of every estimator by layer; and the curves of Figure 1 (left)."""
     names = list(dict.fromkeys(r.estimator for r in measurements))
     layers = [layer for layer in dict.fromkeys(r.layer for r in measurements) if layer != "all"]
-    figure = Figure(figsize=(10.5, 3.6), layout="constrained")
+    figure = new_figure(figsize=(10.5, 3.6), layout="constrained")
     panels = figure.subplots(1, 3, width_ratios=[1, 1, 0.9])
     height = 0.8 / len(layers)
     for axes, field in zip(panels, ("bias", "deviation"), strict=False):

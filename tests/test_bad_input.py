@@ -151,7 +151,7 @@ def command_line(tmp_path, monkeypatch):
     """Folders that the rows name, and no data but the embedded."""
     torch.set_default_dtype(torch.float32)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "empty"))
-    monkeypatch.setattr("sfnn_pyro.data.cache.pooch.os_cache", lambda project: tmp_path / "empty")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     return {
         name: tmp_path / name for name in ("out", "run", "begun", "file", "stray", "pipe", "link")
     }

@@ -20,6 +20,7 @@ from sfnn_pyro.cli.show import show
 from sfnn_pyro.cli.train import train
 from sfnn_pyro.distributed import launched
 from sfnn_pyro.system.allocator import keep_pages
+from sfnn_pyro.system.extras import MissingExtraError
 from sfnn_pyro.system.stop_requests import INTERRUPTED, Interrupted
 from sfnn_pyro.system.streams import flush_output
 from sfnn_pyro.training import TrainingError
@@ -77,7 +78,7 @@ def _run() -> int:
         flush_output()
     except Interrupted as error:
         _fail(str(error), 128 + error.number)
-    except (ValueError, TrainingError, OSError) as error:
+    except (ValueError, TrainingError, OSError, MissingExtraError) as error:
         _fail(_one_line(error))
     except Exception as error:
         if _is_out_of_memory(error):

@@ -1,12 +1,18 @@
 """The paper's Figure 2: originals, what the network saw, and what it made of it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 from pyro.infer import Predictive
 from torch import Tensor
+
+from sfnn_pyro.system.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def sample_completions(model: Callable[..., Any], x: Tensor, num_samples: int = 10) -> Tensor:
@@ -63,7 +69,7 @@ def draw_completions(
     width = 0.45 * (samples + 2)
     height = width * canvas.shape[0] / canvas.shape[1]
     head = 0.25 + (0.25 if title else 0)
-    figure = Figure(figsize=(width, height + head))
+    figure = new_figure(figsize=(width, height + head))
     axes = figure.add_axes((0.015, 0.01, 0.97, height / (height + head)))
     axes.imshow(canvas.numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from sfnn_pyro.system.extras import needed_for
 
 T = TypeVar("T")
 
@@ -23,6 +23,7 @@ def read_table(kind: type[T], raw: Any, error: type[ValueError], where: str = ""
         where: what the message says of the place, such as ``" in the configuration"``.
 
     Raises:
+        MissingExtraError: pydantic, which the extra ``cli`` brings, is not installed.
         ValueError: of the given type; it names the key and the value, and says what was expected.
 
     Example:
@@ -34,6 +35,8 @@ def read_table(kind: type[T], raw: Any, error: type[ValueError], where: str = ""
             ...
         ValueError: epochs='3': expected int
     """
+    with needed_for("reading a configuration"):
+        from pydantic import TypeAdapter, ValidationError
     _check_keys(kind, raw, error)
     try:
         # In JSON, unlike in Python, pydantic's strict mode takes a list for a tuple.

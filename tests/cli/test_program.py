@@ -112,7 +112,7 @@ def test_demo_trains_both_networks_once(capsys, tmp_path):
 
 def test_data_list_says_what_is_here_and_how_to_get_the_rest(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("SFNN_DATA", str(tmp_path))
-    monkeypatch.setattr("sfnn_pyro.data.cache.pooch.os_cache", lambda project: tmp_path / project)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     result = sfnn(capsys, "data", "list")
     assert result.code == 0
     assert "1,197 / 300 / 300" in result.out and "32 -> 32" in result.out
