@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from sfnn_pyro.system.atomic_files import write_text
@@ -53,7 +54,7 @@ class CSVTracker:
         return [row for row in rows if len(row) == 3 and row[0].isdigit() and int(row[0]) < step]
 
 
-def _line(row: tuple | list) -> str:
+def _line(row: Sequence[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(row)
     return text.getvalue()
