@@ -9,7 +9,7 @@ import torch
 from pyro.infer import Predictive
 from torch import Tensor
 
-from sfnn_pyro.system.figures import new_figure
+from sfnn_pyro.system.figures import new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +38,7 @@ def sample_completions(model: Callable[..., Any], x: Tensor, num_samples: int = 
     return predictive(x)["y"]
 
 
+@styled
 def draw_completions(
     x: Tensor,
     y: Tensor,
