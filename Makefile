@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs
 
-.PHONY: demo test test-fast lowest test-sdist browser lint types coverage docs dist clean test-hosts
+.PHONY: demo test test-fast lowest test-sdist browser lint types coverage dist clean test-hosts docs
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

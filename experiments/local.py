@@ -27,13 +27,13 @@ MEMORY_OF_A_RUN = 2**30
 """Bytes; a training on MNIST takes about 0.8 GiB."""
 
 WATCH_SECONDS = 0.5
-"""Time between two looks of a worker whether its parent lives."""
+"""Seconds between two checks of a worker that its parent is running."""
 
 SAVE_SECONDS = 10.0
-"""Time that an orphaned worker has to save its run."""
+"""Seconds that an orphaned worker has to save its run."""
 
 _leaving = threading.Event()
-"""Set in a worker that was asked to stop: it begins no further run."""
+"""Set in a worker after a stop request: it begins no further run."""
 
 Made = tuple[Run, bool]
 """A run, and whether it was left to another process."""
@@ -71,7 +71,7 @@ def together(
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_worker,
     )
-    with _forwarding_stop_requests() as told:
+    with _forwarding_stop_requests() as received:
         try:
             calls = [
                 pool.submit(in_worker, group, folder, device, cores, os.getpid())
@@ -80,7 +80,7 @@ def together(
             for call in as_completed(calls):
                 yield from call.result()
         except BrokenProcessPool as error:
-            if not told:
+            if not received:
                 raise RunError(
                     "a process of the sweep was killed, perhaps for lack of memory: the same "
                     "command resumes the sweep; give fewer --workers"
@@ -124,7 +124,7 @@ def in_worker(
 
 @functools.cache
 def _follow(parent: int) -> None:
-    """Ends this process when its parent was killed, which tells it nothing: it saves and leaves."""
+    """Saves and ends this process when its parent was killed, of which it gets no signal."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -146,25 +146,25 @@ def _stop_workers() -> None:
 @contextmanager
 def _forwarding_stop_requests() -> Iterator[list[int]]:
     """Forwards SIGINT and SIGTERM to the workers, and raises ``Interrupted`` at the end."""
-    told: list[int] = []
+    received: list[int] = []
 
     def handler(number: int, frame: Any) -> None:
-        told.append(number)
+        received.append(number)
         _stop_workers()
 
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield received
         return
     previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield told
+        yield received
     finally:
         for number, old in previous.items():
             signal.signal(number, old)
-    if told:
-        name = signal.Signals(told[0]).name
+    if received:
+        name = signal.Signals(received[0]).name
         raise Interrupted(
-            told[0],
+            received[0],
             f"stopped by {name}: the runs under way are saved and resumed by the same command",
         )
 

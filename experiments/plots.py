@@ -127,10 +127,11 @@ def vae(grid: Grid, results: Results) -> Drawn:
         return {}
     figure = new_figure(figsize=(9.4, 3.6), layout="constrained")
     bound, variance = figure.subplots(1, 2)
-    for row, result in found:
+    for number, (row, result) in enumerate(found):
+        style = ("-", "--", ":")[number // len(COLOURS) % 3]
         steps, bounds = _by_step(result, "train_bound")
-        bound.plot(steps, [-value for value in bounds], label=row.label)
-        variance.plot(*_by_step(result, "gradient_variance"))
+        bound.plot(steps, [-value for value in bounds], style, label=row.label)
+        variance.plot(*_by_step(result, "gradient_variance"), style)
     bound.set(xlabel="optimizer steps", ylabel="negative bound of training images, nats")
     variance.set(
         xlabel="optimizer steps", ylabel="variance of the encoder's gradient, nats²", yscale="log"

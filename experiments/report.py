@@ -245,6 +245,29 @@ def write_report(grids: Sequence[Grid], folder: Path, *, quick: bool = False) ->
     return path
 
 
+def as_table(grid: Grid, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the results say about a grid, fit for JSON; ``runs`` are the measures by seed."""
+    return {
+        "name": grid.name,
+        "title": grid.title,
+        "measure": grid.measure,
+        "unit": grid.unit,
+        "rows": [
+            {
+                "method": line.row.label,
+                "paper": line.row.paper or None,
+                "mean": line.mean,
+                "runs": {str(seed): value for seed, value in line.by_seed.items()},
+                "diverged": line.failures,
+                "learning_rate": line.rate,
+                "learning_rates_tried": list(line.tried),
+                "complete": line.complete,
+            }
+            for line in summarise(grid, results)
+        ],
+    }
+
+
 def _provenance(grids: Sequence[Grid], results: Mapping[str, dict[str, Any]]) -> str:
     names = {
         run.name

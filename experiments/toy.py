@@ -85,7 +85,7 @@ def curve(
             at = logits.detach().median().expand(1000).clone().requires_grad_()
             state = estimator.state_dict()
             variance = gradient(estimator, at, target).var().item()
-            if state:  # what is measured teaches nothing
+            if state:  # an estimator learns nothing from what is measured
                 estimator.load_state_dict(state)
             for name, value in zip(found, (step, low, middle, high, variance), strict=True):
                 found[name].append(value if name == "step" else float(f"{value:.4g}"))
@@ -128,11 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m sfnn_pyro.experiments.toy",
         description="Train one unit on E[(b - p0)^2] by every estimator. Takes five minutes.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of toy.json and toy.png")
-    parser.add_argument("--steps", type=int, default=4000, help="steps of gradient descent")
-    parser.add_argument("--rate", type=float, default=1.0, help="learning rate")
-    parser.add_argument("--runs", type=int, default=100, help="trainings of each estimator")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="Folder of toy.json and toy.png.")
+    parser.add_argument("--steps", type=int, default=4000, help="Number of steps.")
+    parser.add_argument("--rate", type=float, default=1.0, help="Learning rate.")
+    parser.add_argument("--runs", type=int, default=100, help="Trainings of each estimator.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of all draws.")
     options = parser.parse_args(arguments)
     torch.set_default_dtype(torch.float64)
     curves: dict[str, Any] = {}

@@ -66,7 +66,7 @@ def measure(
 
 
 def follow(options: argparse.Namespace) -> dict[str, Any]:
-    """Trains one network and measures every estimator on the way."""
+    """Trains one network, and measures every estimator at some of its steps."""
     data = load_dataset("digits")
     torch.manual_seed(options.seed)
     model = SFNN([data.x_size, *HIDDEN, data.y_size])
@@ -144,14 +144,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m sfnn_pyro.experiments.trajectory",
         description="Measure the variance of every estimator along one training.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the two files")
-    parser.add_argument("--steps", type=int, default=5000, help="steps of the training")
-    parser.add_argument("--trained-by", default="vimco", choices=tuple(ESTIMATORS))
-    parser.add_argument("--particles", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--rate", type=float, default=0.03, help="learning rate")
-    parser.add_argument("--repetitions", type=int, default=100, help="gradients measured")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="Folder of the two files.")
+    parser.add_argument("--steps", type=int, default=5000, help="Number of steps.")
+    parser.add_argument(
+        "--trained-by", default="vimco", choices=tuple(ESTIMATORS), help="Estimator that trains."
+    )
+    parser.add_argument("--particles", type=int, default=2, help="Number of particles M.")
+    parser.add_argument("--batch", type=int, default=50, help="Number of datapoints B.")
+    parser.add_argument("--rate", type=float, default=0.03, help="Learning rate.")
+    parser.add_argument("--repetitions", type=int, default=100, help="Gradients measured.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of all draws.")
     options = parser.parse_args(arguments)
     result = follow(options)
     settings = {**vars(options), "hidden": list(HIDDEN), "data": "digits"}

@@ -34,7 +34,7 @@ Layers = dict[str, list[Tensor]]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one estimator does to one layer.
+    """Bias, variance and cost of one estimator for one layer.
 
     Arguments:
         estimator: its name.
@@ -386,7 +386,7 @@ def main(folder: str) -> None:
         torch.nn.init.normal_(parameter, std=1.5)
     args = torch.rand(4, 6).round(), torch.rand(4, 6).round()
     guide = RecognitionNetwork(small, width=8)
-    names = [name for name in ESTIMATORS if name != "arms"]  # it refuses a second layer
+    names = [name for name in ESTIMATORS if name != "arms"]  # it accepts one layer alone
     chosen = {name: ESTIMATORS[name](num_particles=m) for name in names}
     exact = compare(chosen, small, args, guide, repetitions=2000)
 
@@ -433,13 +433,13 @@ Bias and deviation are relative to the norm of the target's gradient; ± is the 
 finite number of repetitions alone would show. At equal cost, the further forward runs of an
 estimator are counted: it is the deviation of means of gradients that the same runs give.
 `objective` is E[Chat_M], `likelihood` log P(y|x), `bound` E[Chat_1]: an estimator is measured
-against what it aims at.
+against its own target.
 
 ## A 6-3-2-6 network, M = 4, four datapoints, every target enumerated
 
 {exact}
-Those that declare themselves unbiased show no bias beyond chance; tests hold them to 1e-10 of
-their enumerated expectation. `arms` refuses a second layer and is not here. G4 and G5 have the
+Estimators declared unbiased show no bias beyond chance; tests compare them with their enumerated
+expectation to 1e-10. `arms` does not accept a second layer and is left out. G4 and G5 have the
 bias of self-normalised importance sampling, which falls as 1/M, and share it. `rws` is G4 with an
 untrained guide, which is worse than the prior.
 
@@ -459,5 +459,5 @@ if __name__ == "__main__":
         prog="python -m sfnn_pyro.bench",
         description="Measure bias, variance and cost of every estimator. Takes some minutes.",
     )
-    parser.add_argument("folder", help="folder to which the page and the picture are written")
+    parser.add_argument("folder", help="Folder of the page and the picture.")
     main(parser.parse_args().folder)

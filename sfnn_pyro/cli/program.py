@@ -15,7 +15,9 @@ from sfnn_pyro.cli.datasets import data_app
 from sfnn_pyro.cli.demo import demo
 from sfnn_pyro.cli.evaluate import evaluate
 from sfnn_pyro.cli.export import export
+from sfnn_pyro.cli.impute import impute
 from sfnn_pyro.cli.reproduce import reproduce
+from sfnn_pyro.cli.sample import sample
 from sfnn_pyro.cli.show import show
 from sfnn_pyro.cli.train import train
 from sfnn_pyro.distributed import launched
@@ -29,6 +31,8 @@ LESS_MEMORY = {
     "train": "fewer --particles, a smaller --batch-size or --hidden",
     "evaluate": "a model with smaller layers",
     "complete": "fewer --samples or --rows",
+    "sample": "fewer --samples or --rows",
+    "impute": "fewer --particles, --samples or --rows",
     "reproduce": "fewer --workers",
 }
 """What to give a command for which the memory did not suffice."""
@@ -39,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, evaluate, complete, export, show, reproduce):
+for command in (demo, train, evaluate, complete, sample, impute, export, show, reproduce):
     app.command()(command)
 app.add_typer(data_app, name="data")
 
@@ -74,7 +78,7 @@ def _run() -> int:
     """Runs the command line; its exit code."""
     keep_pages()
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="sfnn")
         flush_output()
     except Interrupted as error:
         _fail(str(error), 128 + error.number)

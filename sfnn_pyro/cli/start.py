@@ -15,7 +15,7 @@ def main() -> None:
     """Runs the command line; an error is one line on standard error and a nonzero exit code."""
     wait_passively()
     write_any_text()
-    # Somebody who ignores SIGINT, such as nohup, keeps doing so.
+    # A process that ignores SIGINT, such as one under nohup, still does.
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if usual:
         signal.signal(signal.SIGINT, _leave_at_once)

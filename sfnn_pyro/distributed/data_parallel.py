@@ -139,6 +139,7 @@ class DistributedTrainer(Trainer):
             own, scale = self.group.share(rows), self.group.size / len(rows)
             if not len(own):  # a rank without rows takes part with a weight of zero
                 own, scale = rows[:1], 0.0
+            self.show_rows(own)
         loss = self._module(self.epoch_data.x[own], self.epoch_data.y[own]) * scale
         loss.backward()
         return -self.group.sum([loss.item()])[0] / self.group.size

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from sfnn_pyro.system.extras import needed_for
 
@@ -57,11 +57,17 @@ def check_known(raw: Iterable[str], known: Iterable[str], error: type[ValueError
 def _check_keys(kind: Any, raw: Any, error: type[ValueError]) -> None:
     if not isinstance(raw, dict):
         return
-    types = {f.name: f.type for f in fields(kind)}
+    types = _types(kind)
     check_known(raw, types, error)
     for name, value in raw.items():
         if is_dataclass(types[name]):
             _check_keys(types[name], value, error)
+
+
+def _types(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields, of which some modules have the names alone."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _message(kind: Any, raw: Any, found: Any, where: str) -> str:
@@ -70,7 +76,7 @@ def _message(kind: Any, raw: Any, found: Any, where: str) -> str:
     name = ""
     for part in found["loc"]:
         if is_dataclass(kind):
-            name, kind = part, {f.name: f.type for f in fields(kind)}[part]
+            name, kind = part, _types(kind)[part]
         elif is_dataclass(item := get_args(kind)[0]):
             kind = item
         else:

@@ -9,7 +9,9 @@ EXTRAS = {
     "pydantic": "cli",
     "pooch": "cli",
     "matplotlib": "plot",
+    "PIL": "cli",
     "ray": "ray",
+    "tensorboard": "tensorboard",
 }
 """The extra that brings a package, by the package's import name."""
 

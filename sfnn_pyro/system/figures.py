@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f4fc9", "#444444")
 """Okabe and Ito's, which colour-blind readers tell apart, and two more; dark ones come first."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "font.size": 10,
@@ -56,8 +56,8 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
         with needed_for("drawing"):
             import matplotlib
             from cycler import cycler
-        cycle = {"axes.prop_cycle": cycler(color=COLOURS)}
-        with matplotlib.rc_context({**STYLE, **cycle}):
+        cycle = cycler(color=COLOURS)
+        with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycle}):
             return draw(*args, **kwargs)
 
     return drawn

@@ -35,9 +35,9 @@ from sfnn_pyro.estimators import (
 from sfnn_pyro.estimators.wrappers import compiled
 from sfnn_pyro.guides import MixtureProposal, PartialProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.optim import JointOptim
 from sfnn_pyro.recording import replays
 from sfnn_pyro.training import Schedule, Trainer
+from sfnn_pyro.training.optimizers import JointOptim
 
 
 def replayed(estimator):
