@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "elsewhere",  # links to Pyro's and PyTorch's pages, and to files of the repository
     "mathml",  # equations without scripts from another host
+    "whole_folder",  # the page on which a person draws
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
@@ -66,3 +67,5 @@ html_title = "sfnn_pyro"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+html_show_sourcelink = False
+html_copy_source = False

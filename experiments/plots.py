@@ -11,7 +11,7 @@ from sfnn_pyro.evaluation.completions import draw_completions
 from sfnn_pyro.experiments.grid import Grid, Row, select
 from sfnn_pyro.experiments.results import unpack_bits
 from sfnn_pyro.experiments.theorem1 import COINS, OUTPUT
-from sfnn_pyro.system.figures import new_figure
+from sfnn_pyro.system.figures import COLOURS, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +20,7 @@ Results = Mapping[str, dict[str, Any]]
 Drawn = dict[str, "Figure"]
 
 
+@styled
 def draw(grid: Grid, results: Results) -> Drawn:
     """The figures of a grid that its results allow, by file name."""
     return PLOTS[grid.figure](grid, results) if grid.figure else {}
@@ -32,7 +33,7 @@ def theorem1(grid: Grid, results: Results) -> Drawn:
         return {}
     figure = new_figure(figsize=(7.4, 3.6), layout="constrained")
     axes = figure.subplots()
-    colours = {row.label: f"C{number}" for number, row in enumerate(grid.rows)}
+    colours = {row.label: COLOURS[number % len(COLOURS)] for number, row in enumerate(grid.rows)}
     labelled: set[str] = set()
     for row, result in found:
         epochs, values = _probed(result, "probabilities")
@@ -64,7 +65,9 @@ def entropy(grid: Grid, results: Results) -> Drawn:
         for name, style in zip(sorted(values[0]), ("-", "--", ":"), strict=False):
             line = [value[name] for value in values]
             label = f"{row.label}: {name}"
-            axes.plot(epochs, line, style, color=f"C{number}", lw=1.2, label=label)
+            axes.plot(
+                epochs, line, style, color=COLOURS[number % len(COLOURS)], lw=1.2, label=label
+            )
     axes.set(xlabel="epoch", ylabel="mean entropy of a hidden unit, bits", ylim=(0, 1))
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return {f"{grid.name}-entropy": figure}
@@ -81,7 +84,7 @@ def figure1(grid: Grid, results: Results) -> Drawn:
         for epoch, value in zip(*_probed(norms[0][1], "gradient_norm"), strict=True):
             name = f"after {epoch} epoch{'s' if epoch > 1 else ''}"
             axes.plot(value["c_times_m"], value["norm"], marker=".", label=name)
-        axes.set(xlabel="c M", ylabel="norm of the first layer's gradient", yscale="log")
+        axes.set(xlabel="c M", ylabel="norm of the first layer's gradient, nats", yscale="log")
         axes.axvline(1, color="0.6", lw=1, zorder=0)
         axes.legend(fontsize=8)
     curves = [pair for pair in found if "particles" in pair[1]]
@@ -125,14 +128,37 @@ def vae(grid: Grid, results: Results) -> Drawn:
     figure = new_figure(figsize=(9.4, 3.6), layout="constrained")
     bound, variance = figure.subplots(1, 2)
     for number, (row, result) in enumerate(found):
-        style = ("-", "--", ":")[number // 10 % 3]  # there are ten colours
+        style = ("-", "--", ":")[number // len(COLOURS) % 3]
         steps, bounds = _by_step(result, "train_bound")
         bound.plot(steps, [-value for value in bounds], style, label=row.label)
         variance.plot(*_by_step(result, "gradient_variance"), style)
-    bound.set(xlabel="steps", ylabel="negative bound of one sample, training images, nats")
-    variance.set(xlabel="steps", ylabel="variance of the encoder's gradient", yscale="log")
+    bound.set(xlabel="optimizer steps", ylabel="negative bound of training images, nats")
+    variance.set(
+        xlabel="optimizer steps", ylabel="variance of the encoder's gradient, nats²", yscale="log"
+    )
     figure.legend(*bound.get_legend_handles_labels(), fontsize=8, loc="outside right center")
     return {grid.name: figure}
+
+
+CAPTIONS = {
+    "theorem1": "P(h = 1 | x) of the unit over its training; dashed: what matches the data",
+    "table1-entropy": "Mean entropy of the units of each hidden layer over the training",
+    "figure1-left": "Figure 1, left: the norm of the first layer's gradient by the constant of G5",
+    "figure1-right": "Figure 1, right: the objective by the number of test particles",
+    "figure2": "Figure 2: originals, what the network sees, and ten samples of its completion",
+    "vae": "Bound and variance of the encoder's gradient over the training",
+}
+"""What each figure shows, by the beginning of its name."""
+
+
+def caption(name: str) -> str:
+    """The caption of a figure; its name where there is none.
+
+    Example:
+        >>> caption("figure2-3")[:8]
+        'Figure 2'
+    """
+    return next((text for start, text in CAPTIONS.items() if name.startswith(start)), name)
 
 
 PLOTS: dict[str, Callable[[Grid, Results], Drawn]] = {

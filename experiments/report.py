@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfnn_pyro.experiments.grid import Grid, Row, measured, select
-from sfnn_pyro.experiments.plots import draw
+from sfnn_pyro.experiments.plots import caption, draw
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.system.atomic_files import replacing, write_text
 
@@ -43,14 +43,28 @@ OPTIONAL = (
 """Columns that only some tables have."""
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0; font-size: 0.9rem; }
-th, td { border-bottom: 1px solid #8884; padding: 0.3rem 0.6rem; text-align: left; }
-td:nth-child(2), td:nth-child(3) { white-space: nowrap; }
-figure { display: inline-block; margin: 0.5rem; max-width: 100%; }
-figure img { max-width: 100%; background: white; }
-figcaption { font-size: 0.8rem; }
-@media (prefers-color-scheme: dark) { body { background: #16181d; color: #e8e8ea; } }
+:root { color-scheme: light dark;
+  --ink: #1b1d22; --paper: #ffffff; --line: #d8dae0; --soft: #5b6070; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e7ea; --paper: #15171c; --line: #363a45; --soft: #a3a8b5; }
+}
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 0 auto;
+  padding: 1.5rem 1rem; color: var(--ink); background: var(--paper); }
+h1, h2 { line-height: 1.25; text-wrap: balance; }
+h2 { margin-top: 3rem; font-size: 1.3rem; }
+nav a { display: block; padding: 0.15rem 0; color: inherit; }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: 0.9rem; min-width: 100%; }
+th, td { border-bottom: 1px solid var(--line); padding: 0.35rem 0.9rem 0.35rem 0; text-align: left;
+  vertical-align: top; font-variant-numeric: tabular-nums; }
+th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
+td { white-space: nowrap; }
+td:first-child { min-width: 9rem; white-space: normal; }
+td.note { min-width: 18rem; white-space: normal; }
+figure { margin: 1.5rem 0; }
+figure img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
+figcaption { font-size: 0.85rem; color: var(--soft); }
+@media print { h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 """
 
 
@@ -229,7 +243,7 @@ def write_report(grids: Sequence[Grid], folder: Path, *, quick: bool = False) ->
     used = _provenance(grids, results)
     write_text(folder / f"{name}.md", "\n".join(["# Reproduction", "", used, "", *texts]))
     path = folder / f"{name}.html"
-    write_text(path, _page(used, pages))
+    write_text(path, _page(used, grids, pages))
     return path
 
 
@@ -285,7 +299,7 @@ def _markdown(grid: Grid, lines: Sequence[Line], figures: Sequence[str]) -> str:
         cells = line.cells()
         parts.append("| " + " | ".join(cells[number] for number in columns) + " |")
     parts += ["", *_remarks(grid, lines)]
-    parts += [f"![{name}](figures/{name}.png)" for name in figures]
+    parts += [f"![{caption(name)}](figures/{name}.png)" for name in figures]
     return "\n".join(parts) + "\n"
 
 
@@ -293,27 +307,35 @@ def _section(grid: Grid, lines: Sequence[Line], figures: Mapping[str, bytes]) ->
     columns = _columns(lines)
     head = "".join(f"<th>{html.escape(text)}</th>" for text in _heading(grid, columns))
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(line.cells()[n])}</td>" for n in columns) + "</tr>"
+        "<tr>" + "".join(_cell(COLUMNS[n], line.cells()[n]) for n in columns) + "</tr>"
         for line in lines
     )
     remarks = "".join(f"<p>{html.escape(text)}</p>" for text in _remarks(grid, lines) if text)
     pictures = "".join(
-        f'<figure><img alt="{name}" src="data:image/png;base64,'
-        f'{base64.b64encode(png).decode()}"><figcaption>{name}</figcaption></figure>'
+        f'<figure><img alt="{html.escape(caption(name))}" src="data:image/png;base64,'
+        f'{base64.b64encode(png).decode()}">'
+        f"<figcaption>{html.escape(caption(name))}</figcaption></figure>"
         for name, png in figures.items()
     )
     title = html.escape(grid.title)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f'<div class="wide" tabindex="0">{table}</div>'
     return f'<section id="{grid.name}"><h2>{title}</h2>{table}{remarks}{pictures}</section>'
 
 
-def _page(used: str, sections: Sequence[str]) -> str:
+def _cell(column: str, text: str) -> str:
+    kind = ' class="note"' if column == "note" else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
+
+
+def _page(used: str, grids: Sequence[Grid], sections: Sequence[str]) -> str:
+    links = "".join(f'<a href="#{grid.name}">{html.escape(grid.title)}</a>' for grid in grids)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>Reproduction</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<title>Reproduction</title>"
         f"<style>{STYLE}</style></head><body><h1>Reproduction</h1><p>{html.escape(used)}</p>"
-        + "\n".join(sections)
-        + "</body></html>\n"
+        f"<nav>{links}</nav>" + "\n".join(sections) + "</body></html>\n"
     )
 
 

@@ -30,7 +30,7 @@ from sfnn_pyro.estimators import (
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import save_figure, write_text
-from sfnn_pyro.system.figures import new_figure
+from sfnn_pyro.system.figures import COLOURS, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,6 +95,7 @@ def curve(
     return found
 
 
+@styled
 def draw(results: dict[str, Any]) -> Figure:
     """Curves of p and of the gradient's variance, a column for each p0."""
     curves = results["curves"]
@@ -102,7 +103,7 @@ def draw(results: dict[str, Any]) -> Figure:
     panels = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
     for column, (target, rows) in enumerate(curves.items()):
         for number, (name, one) in enumerate(rows.items()):
-            colour = f"C{number}"
+            colour = COLOURS[number % len(COLOURS)]
             panels[0, column].plot(one["step"], one["p"], color=colour, label=name, lw=1.2)
             panels[0, column].fill_between(
                 one["step"], one["low"], one["high"], color=colour, alpha=0.12, lw=0
@@ -110,7 +111,7 @@ def draw(results: dict[str, Any]) -> Figure:
             variance = [max(value, 1e-10) for value in one["variance"]]
             panels[1, column].plot(one["step"], variance, color=colour, lw=1.2)
         panels[0, column].set_title(f"p0 = {target}", fontsize=10)
-        panels[1, column].set_xlabel("step")
+        panels[1, column].set_xlabel("optimizer step")
         panels[1, column].set_yscale("log")
         panels[1, column].set_ylim(1e-10, 1)
     panels[0, 0].set_ylabel("p, median and 80% of runs")

@@ -22,7 +22,7 @@ from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import save_figure, write_text
-from sfnn_pyro.system.figures import new_figure
+from sfnn_pyro.system.figures import new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +98,7 @@ def follow(options: argparse.Namespace) -> dict[str, Any]:
     return {"passes": passes, "unbiased": unbiased, "targets": targets, "measured": found}
 
 
+@styled
 def draw(result: dict[str, Any]) -> Figure:
     """Variance by step: a column for each layer, at equal samples and at equal cost."""
     measured = result["measured"]
@@ -126,12 +127,12 @@ def draw(result: dict[str, Any]) -> Figure:
                 )
     for column, layer in enumerate(layers):
         panels[0, column].set_title(layer, fontsize=10)
-        panels[1, column].set_xlabel("step + 10")
+        panels[1, column].set_xlabel("optimizer step + 10")
         for row in range(2):
             panels[row, column].set_xscale("log")
             panels[row, column].set_yscale("log")
-    panels[0, 0].set_ylabel("variance, equal samples")
-    panels[1, 0].set_ylabel("variance, equal forward runs")
+    panels[0, 0].set_ylabel("variance of a gradient, nats²,\nequal samples")
+    panels[1, 0].set_ylabel("variance of a gradient, nats²,\nequal forward runs")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=9, fontsize=9)
     return figure

@@ -24,7 +24,7 @@ from sfnn_pyro.evaluation.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.guides import PriorProposal, RecognitionNetwork
 from sfnn_pyro.particles import SiteTerm
 from sfnn_pyro.system.atomic_files import save_figure, write_text
-from sfnn_pyro.system.figures import new_figure
+from sfnn_pyro.system.figures import COLOURS, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -193,6 +193,7 @@ def cost_table(measurements: Sequence[Measurement]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@styled
 def draw(
     measurements: Sequence[Measurement], curves: Mapping[str, tuple[Sequence[float], list[float]]]
 ) -> Figure:
@@ -208,7 +209,7 @@ def draw(
             middle = (number - (len(layers) - 1) / 2) * height
             places = [names.index(r.estimator) + middle for r in rows]
             lengths = [getattr(r, field) for r in rows]
-            axes.barh(places, lengths, height, label=layer, color=f"C{number}")
+            axes.barh(places, lengths, height, label=layer, color=COLOURS[number % len(COLOURS)])
             if field == "bias":
                 chance = [r.bias_error for r in rows]
                 axes.plot(chance, places, "k|", markersize=5)
@@ -224,7 +225,7 @@ def draw(
     panels[2].axvline(1, color="grey", linewidth=0.8)
     panels[2].set_ylim(bottom=0)
     panels[2].set_xlabel("c M")
-    panels[2].set_ylabel("norm of the first layer's gradient")
+    panels[2].set_ylabel("norm of the first layer's gradient, nats")
     panels[2].set_title("G5 and its constant (Figure 1, left)", fontsize=9)
     panels[2].legend(fontsize=8)
     return figure

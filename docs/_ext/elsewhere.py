@@ -35,12 +35,17 @@ PAGES = {
 """By the beginning of the name; the first that fits."""
 
 
+SHORT = {"Tensor": "torch.Tensor", "Figure": "matplotlib.figure.Figure"}
+"""Names that modules with postponed annotations write alone."""
+
+
 def page_of(target: str) -> str | None:
     """The address at which another project documents a name; None if it is not known.
 
     Arguments:
         target: a dotted name.
     """
+    target = SHORT.get(target, target)
     module = target.partition(".")[0]
     if module in sys.stdlib_module_names and "." in target:
         return f"{PYTHON}/{target.rpartition('.')[0]}.html#{target}"

@@ -129,7 +129,8 @@ def reproduce(
             )
     results = read_results(out)
     begun = [grid for grid in choose(["all"], quick) if has_results(grid, results)]
-    grids = list({grid.name: grid for grid in [*grids, *begun]}.values())
+    asked = [] if report_only and begun else grids
+    grids = list({grid.name: grid for grid in [*asked, *begun]}.values())
     page = write_report(grids, out, quick=quick)
     if as_json:
         tables = [as_table(grid, results) for grid in grids]

@@ -10,7 +10,7 @@ import torch
 from pyro.infer import Predictive
 from torch import Tensor
 
-from sfnn_pyro.system.figures import new_figure
+from sfnn_pyro.system.figures import new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +43,7 @@ def sample_completions(model: Callable[..., Any], x: Tensor, num_samples: int = 
     return predictive(x)["y"]
 
 
+@styled
 def draw_completions(
     x: Tensor,
     y: Tensor,
@@ -87,6 +88,7 @@ def draw_completions(
     return figure
 
 
+@styled
 def draw_samples(
     x: Tensor,
     samples: Tensor,

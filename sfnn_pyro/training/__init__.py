@@ -2,6 +2,7 @@
 
 from sfnn_pyro.training.averaging import MovingAverage
 from sfnn_pyro.training.callbacks import Callback
+from sfnn_pyro.training.csv_tracker import CSVTracker
 from sfnn_pyro.training.early_stopping import EarlyStopping
 from sfnn_pyro.training.moments import GradientMoments
 from sfnn_pyro.training.non_finite import NonFiniteError, TrainingError
@@ -13,6 +14,7 @@ from sfnn_pyro.training.trainer import Epoch, Trainer
 __all__ = [
     "OPTIMIZERS",
     "AdamBesideSGD",
+    "CSVTracker",
     "Callback",
     "ConstantSchedule",
     "EarlyStopping",

@@ -1,9 +1,11 @@
 """What follows the numbers of a training while it runs, such as TensorBoard."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sfnn_pyro.training.callbacks import Callback
+from sfnn_pyro.training.csv_tracker import CSVTracker
 
 if TYPE_CHECKING:
     from sfnn_pyro.training.trainer import Epoch, Trainer
@@ -26,8 +28,9 @@ class Tracking(Callback):
     """Gives a tracker the numbers of every step and epoch, in nats per datapoint.
 
     Arguments:
-        make_tracker: called before the first number with the number of steps so far, so that a
-            training that fails at its start leaves nothing.
+        tracker: path of a CSV file (see ``CSVTracker``); or what makes a tracker, called with the
+            step of the first number. Nothing is made before that, so that a training that fails at
+            its start leaves nothing.
 
     Example:
         >>> from sfnn_pyro.data import load_dataset
@@ -48,8 +51,11 @@ class Tracking(Callback):
         ['step/log_likelihood', 'train/log_likelihood']
     """
 
-    def __init__(self, make_tracker: Callable[[int], Tracker]) -> None:
-        self.make_tracker = make_tracker
+    def __init__(self, tracker: Callable[[int], Tracker] | Path | str = "training.csv") -> None:
+        given = tracker
+        self.make_tracker: Callable[[int], Tracker] = (
+            given if callable(given) else lambda step: CSVTracker(given, purge_step=step)
+        )
         self.tracker: Tracker | None = None
 
     def on_step(self, trainer: "Trainer", log_likelihood: float) -> None:
