@@ -61,9 +61,9 @@ def log_prob_sums(logits: Tensor, value: Tensor, *, pull: bool) -> tuple[Tensor,
         (tensor(-1.3863), tensor([0.5000, 0.5000]))
     """
     shape = logits.shape
-    if value.shape != shape:
+    wider = value.shape == shape[max(len(shape) - value.dim(), 0) :]
+    if not wider:
         shape = torch.broadcast_shapes(shape, value.shape)
-    wider = logits.shape == shape and value.shape == shape[len(shape) - value.dim() :]
     dtype = widened(logits[:0]).dtype
     sums = logits.new_empty(shape[:-1], dtype=dtype)
     pulls = logits.new_empty(shape, dtype=dtype) if pull else None

@@ -25,10 +25,14 @@ def load() -> None:
     global _library
     if _library is not None:
         return
+    from torch._inductor import config
     from torch._inductor.codecache import CppCodeCache
 
     source = Path(__file__).with_suffix(".cpp").read_text(encoding="utf-8")
-    library = CppCodeCache.load(source, device_type="cpu", extra_flags=_FLAGS)
+    # PyTorch's headers, which are not used here, take longer to compile than all of this.
+    headers = "cpp_cache_precompile_headers"
+    with config.patch({headers: False} if hasattr(config, headers) else {}):
+        library = CppCodeCache.load(source, device_type="cpu", extra_flags=_FLAGS)
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
     library.sfnn_draw.argtypes = [*[pointer, whole] * 2, whole, whole, pointer, whole, whole]
     library.sfnn_draw.restype = whole

@@ -63,6 +63,11 @@ class _Words(np.random.bit_generator.ISeedSequence):
         return self.words
 
 
+def _generator(words: Any) -> np.random.SFC64:
+    seed: Any = _Words(words)  # whose type NumPy's annotations leave out
+    return np.random.SFC64(seed)
+
+
 def part_of(count: int) -> int:
     """How many of so many draws each generator makes: a multiple of 64."""
     parts = PARTS if count >= LARGE else 1
@@ -79,11 +84,11 @@ def bits_for(count: int) -> Tensor:
     seeds = seeds_for(count).numpy().view(np.uint64)
     size = part_of(count) // 4
     if len(seeds) == 1:
-        words = np.random.SFC64(_Words(seeds[0])).random_raw(size)
+        words = _generator(seeds[0]).random_raw(size)
     else:
         words = np.empty((len(seeds), size), np.uint64)
         for row, seed in zip(words, seeds, strict=True):
-            row[:] = np.random.SFC64(_Words(seed)).random_raw(size)
+            row[:] = _generator(seed).random_raw(size)
     return torch.from_numpy(words.reshape(-1).view(np.int16))
 
 
