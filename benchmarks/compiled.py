@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.network import BATCH, SIZES
+from benchmarks.options import add_quiet, parser_for
 from benchmarks.rivals import build
 from benchmarks.timing import interleave, machine, ratio, summary, write_json
 from sfnn_pyro.system.allocator import keep_pages
@@ -56,15 +57,19 @@ print(imported - start, first - imported, time.perf_counter() - first)
 
 
 def parse(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--particles", type=int, nargs="+", default=[1, 20, 100])
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--per-round", type=int, default=2)
-    parser.add_argument("--patience", type=float, default=30.0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile-time", action="store_true", help="measure that alone")
-    parser.add_argument("--out", metavar="FILE.json")
+    parser = parser_for(__doc__, rounds=25)
+    parser.add_argument(
+        "--particles", type=int, nargs="+", default=[1, 20, 100], help="Numbers of particles M."
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help="Steps to time."
+    )
+    add_quiet(parser, per_round=2)
+    parser.add_argument(
+        "--compile-time",
+        action="store_true",
+        help="Measure the first step of a first and of a later process instead.",
+    )
     return parser.parse_args(argv)
 
 
