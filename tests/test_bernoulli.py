@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sfnn_pyro.distributions import densities
 from sfnn_pyro.distributions import kernels as bernoulli
 from sfnn_pyro.distributions.units import BernoulliUnits
 
@@ -30,10 +31,10 @@ SHAPES = [  # logits, value, event_dim
 ]
 
 
-@pytest.mark.parametrize("block", [1, 60, bernoulli.BLOCK])
+@pytest.mark.parametrize("block", [1, 60, densities.BLOCK])
 @pytest.mark.parametrize(("logits_shape", "value_shape", "event_dim"), SHAPES)
 def test_log_prob_and_its_gradients(monkeypatch, logits_shape, value_shape, event_dim, block):
-    monkeypatch.setattr(bernoulli, "BLOCK", block)
+    monkeypatch.setattr(densities, "BLOCK", block)
     logits = (4 * torch.randn(logits_shape)).requires_grad_()
     value = torch.rand(value_shape).requires_grad_()  # between 0 and 1: grey targets
     ours = bernoulli.log_prob(logits, value, event_dim)

@@ -91,8 +91,7 @@ class GumbelRaoUnits(BernoulliUnits):
         return units
 
     def rsample(self, sample_shape: Size = Size()) -> Tensor:
-        shape = self._extended_shape(sample_shape)
-        return self.attached(kernels.draw(self.probs, shape, self.logits.dtype))
+        return self.attached(self._drawn(sample_shape))
 
     @torch.no_grad()
     def _slope(self, value: Tensor) -> Tensor:

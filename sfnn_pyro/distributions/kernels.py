@@ -12,11 +12,9 @@ from torch import Size, Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from sfnn_pyro.distributions import random_bits, recorded_draw
+from sfnn_pyro.distributions import random_bits, recorded
+from sfnn_pyro.distributions.densities import log_prob_sums
 from sfnn_pyro.recording.active import is_recording
-
-BLOCK = 2**17
-"""Numbers of a block of the log-probability's arithmetic."""
 
 
 def draw(probs: Tensor, shape: Size, dtype: torch.dtype | None = None) -> Tensor:
@@ -36,50 +34,11 @@ def draw(probs: Tensor, shape: Size, dtype: torch.dtype | None = None) -> Tensor
         tensor([[0., 1.],
                 [0., 1.]])
     """
-    if probs.dtype == torch.float32 and probs.device.type == "cpu":
-        source = recorded_draw if is_recording() else random_bits
-        return source.draw(probs, shape, dtype or probs.dtype)
+    if probs.dtype == torch.float32 and probs.device.type == "cpu" and not is_recording():
+        return random_bits.draw(probs, shape, dtype or probs.dtype)
     drawn = torch.rand(shape, dtype=probs.dtype, device=probs.device).lt_(probs)
     drawn += probs - probs  # a probability that is NaN gives NaN, not 0
     return drawn if dtype is None else drawn.to(dtype)
-
-
-def widened(logits: Tensor) -> Tensor:
-    """Half-precision logits as float32: probabilities and log-weights are never rounded to less."""
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-
-
-def _sum_log(factors: Tensor) -> Tensor:
-    """Sum of logarithms over the last dimension, of numbers in [1/2, 1].
-
-    Up to 32 factors are multiplied before a logarithm is taken, far from underflow: a product
-    costs a tenth of a logarithm.
-    """
-    for _ in range(5):
-        width = factors.shape[-1]
-        if width % 2:
-            break
-        factors = factors[..., : width // 2] * factors[..., width // 2 :]
-    return factors.log().sum(-1)
-
-
-def _blocks(tensor: Tensor) -> list[Any]:
-    """Slices of the first dimension whose numbers, and a few results of them, fit a CPU's cache."""
-    # A compiler fuses what is in one piece, and makes blocks of its own.
-    if tensor.device.type != "cpu" or tensor.dim() < 2 or not len(tensor) or is_recording():
-        return [...]
-    step = max(BLOCK * len(tensor) // max(tensor.numel(), 1), 1)
-    return [slice(start, start + step) for start in range(0, len(tensor), step)]
-
-
-def _log_prob_at_infinity(logits: Tensor, value: Tensor) -> Tensor:
-    """The same sum, of logits that may be infinite: 0 of a certain value, else minus infinity."""
-    one, zero = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
-    return (
-        torch.where(value == 0, 0.0, value * one)
-        .add(torch.where(value == 1, 0.0, (1 - value) * zero))
-        .sum(-1)
-    )
 
 
 class _LogProb(Function):
@@ -91,29 +50,15 @@ class _LogProb(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
         to_logits, to_value = ctx.needs_input_grad
-        shape = logits.shape
-        if value.shape != shape:
-            shape = torch.broadcast_shapes(shape, value.shape)
-        wider = logits.shape == shape and value.shape == shape[len(shape) - value.dim() :]
-        dtype = widened(logits[:0]).dtype
-        sums = logits.new_empty(shape[:-1], dtype=dtype)
-        # The gradient while the numbers are in the cache; the backward pass only weights it.
-        pull = logits.new_empty(shape, dtype=dtype) if to_logits else None
-        for rows in _blocks(logits) if wider else [...]:
-            part = widened(logits[rows])
-            values = value[rows] if value.dim() == logits.dim() else value
-            probs = part.sigmoid()
-            if pull is not None:
-                torch.sub(values, probs, out=pull[rows])
-            # In place: a fresh megabyte costs more than the arithmetic on it.
-            confidence = probs.sub_(0.5).abs_().add_(0.5)  # sigmoid(|logits|)
-            loss = part.clamp(min=0)
-            loss = torch.addcmul(loss, part, values, value=-1, out=loss if wider else None)
-            torch.sub(_sum_log(confidence), loss.sum(-1), out=sums[rows])
-        if sums.isnan().any():  # of an infinite logit: 0 times infinity
-            sums = _log_prob_at_infinity(widened(logits), value)
-        ctx.save_for_backward(pull, logits if to_value else None)
         ctx.shapes = logits.shape, value.shape
+        ctx.recorded = is_recording()
+        if ctx.recorded:
+            # The pull is made anew where it is weighted, and never stored without its weight.
+            kept = logits if to_logits or to_value else None
+            ctx.save_for_backward(value if to_logits else None, kept)
+            return recorded.log_prob(logits, value)
+        sums, pull = log_prob_sums(logits, value, pull=to_logits)
+        ctx.save_for_backward(pull, logits if to_value else None)
         return sums
 
     @staticmethod
@@ -121,11 +66,12 @@ class _LogProb(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         pull, logits = ctx.saved_tensors
         of_logits, of_value = ctx.shapes
-        grad = grad.unsqueeze(-1)
-        return (
-            None if pull is None else (pull * grad).sum_to_size(of_logits),
-            None if logits is None else (grad * logits).sum_to_size(of_value),
-        )
+        to_value = ctx.needs_input_grad[1]
+        of_values = (grad.unsqueeze(-1) * logits).sum_to_size(of_value) if to_value else None
+        if pull is None:
+            return None, of_values
+        pulled = recorded.pull(logits, pull, grad) if ctx.recorded else pull * grad.unsqueeze(-1)
+        return pulled.sum_to_size(of_logits), of_values
 
 
 def log_prob(logits: Tensor, value: Tensor, event_dim: int) -> Tensor:
@@ -157,7 +103,7 @@ class _Score(Function):
     def forward(
         ctx: Any, logits: Tensor, probs: Tensor, value: Tensor, coefficient: Tensor, event_dim: int
     ) -> Tensor:
-        ctx.save_for_backward(probs, value, coefficient)
+        ctx.save_for_backward(probs, value, coefficient, logits if is_recording() else None)
         ctx.event_dim = event_dim
         ctx.dtype = logits.dtype
         return coefficient.new_zeros(())
@@ -165,7 +111,7 @@ class _Score(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        probs, value, coefficient = ctx.saved_tensors
+        probs, value, coefficient, logits = ctx.saved_tensors
         coefficient = (coefficient * grad).reshape(coefficient.shape + (1,) * ctx.event_dim)
         drawn = coefficient.dim() <= value.dim()  # an observed value has no particle dimension
         if drawn and probs.dim() < value.dim():  # (B, n) against (M, B, n): sum them first
@@ -174,6 +120,9 @@ class _Score(Function):
             weight = coefficient.expand(value.shape[: value.dim() - ctx.event_dim] + ones)
             weight = weight.sum_to_size(probs.shape[: probs.dim() - ctx.event_dim] + ones)
             return pulled.sub_(probs * weight).to(ctx.dtype), None, None, None, None
+        if logits is not None and ctx.event_dim == 1:
+            pulled = recorded.pull(logits, value, coefficient.squeeze(-1))
+            return pulled.sum_to_size(probs.shape).to(ctx.dtype), None, None, None, None
         pulled = value - probs
         alone = drawn and coefficient.shape[:1] in (pulled.shape[:1], (), (1,))
         pulled = pulled.mul_(coefficient) if alone else pulled * coefficient
@@ -209,8 +158,9 @@ class _StraightThrough(Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, probs: Tensor, value: Tensor, sigmoid: bool) -> Tensor:
+        ctx.recorded = is_recording()
         if sigmoid:
-            ctx.save_for_backward(probs)
+            ctx.save_for_backward(logits if ctx.recorded else probs)
         ctx.logits_shape, ctx.dtype = logits.shape, logits.dtype
         return value
 
@@ -218,7 +168,9 @@ class _StraightThrough(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         grad = grad.sum_to_size(ctx.logits_shape)
-        if ctx.saved_tensors:
+        if ctx.saved_tensors and ctx.recorded:
+            grad = recorded.slope(grad, ctx.saved_tensors[0])
+        elif ctx.saved_tensors:
             (probs,) = ctx.saved_tensors
             grad = torch.ops.aten.sigmoid_backward(grad.to(probs.dtype), probs)
         return grad.to(ctx.dtype), None, None, None

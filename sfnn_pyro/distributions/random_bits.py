@@ -1,8 +1,9 @@
 """Bernoulli draws from sixteen random bits each, without rounding their probabilities.
 
 PyTorch's generator makes one 32-bit number after another on a CPU, for ``torch.rand`` one per
-draw. Here it makes a seed, and a 64-bit number of NumPy's SFC64 serves four draws: the stream
-still belongs to ``torch.manual_seed``. With u uniform on 0..65535 and T = 65536 p,
+draw. Here it makes seeds, and a 64-bit number of NumPy's SFC64 serves four draws: the stream
+still belongs to ``torch.manual_seed``. Large draws are of several generators, each of a part, which
+compiled steps run side by side. With u uniform on 0..65535 and T = 65536 p,
 
 - u from 1 to 65535 decides: a one if u <= T, which happens floor(T) times in 65536;
 - u = 0, once in 65536 draws, asks further bits: a one with the probability that is left,
@@ -10,6 +11,8 @@ still belongs to ``torch.manual_seed``. With u uniform on 0..65535 and T = 65536
 
 Together that is p exactly, up to the resolution of ``torch.rand`` in the second case.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +22,12 @@ ROWS = 64
 SMALLEST = -(2**15)
 SMALL = 4096
 """Up to this many draws the few more operations here cost more than they save."""
+
+PARTS = 8
+"""Generators of a large draw."""
+
+LARGE = 2**16
+"""From this many draws on it is of so many."""
 
 FEW = 2**17
 """Up to this many draws, mostly none or one is undecided: one look at all of them comes first."""
@@ -44,12 +53,43 @@ def draw(probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:
     return from_bits(bits_for(shape.numel()), probs, shape, dtype)
 
 
+class _Words(np.random.bit_generator.ISeedSequence):
+    """Three words that are random already, as the state of a generator; hashing them is no use."""
+
+    def __init__(self, words: Any) -> None:
+        self.words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> Any:
+        return self.words
+
+
+def _generator(words: Any) -> np.random.SFC64:
+    seed: Any = _Words(words)  # whose type NumPy's annotations leave out
+    return np.random.SFC64(seed)
+
+
+def part_of(count: int) -> int:
+    """How many of so many draws each generator makes: a multiple of 64."""
+    parts = PARTS if count >= LARGE else 1
+    return -(-count // (ROWS * parts)) * ROWS
+
+
+def seeds_for(count: int) -> Tensor:
+    """Random states for the generators of so many draws ``(parts, 3)``, as int64."""
+    return torch.empty(-(-count // part_of(count)), 3, dtype=torch.int64).random_()
+
+
 def bits_for(count: int) -> Tensor:
     """Sixteen random bits for each of so many draws, as int16; a multiple of 64 of them."""
-    columns = -(-count // ROWS)
-    seed = int(torch.empty((), dtype=torch.int64).random_())
-    words = np.random.SFC64(seed).random_raw(columns * ROWS // 4)
-    return torch.from_numpy(words.view(np.int16))
+    seeds = seeds_for(count).numpy().view(np.uint64)
+    size = part_of(count) // 4
+    if len(seeds) == 1:
+        words = _generator(seeds[0]).random_raw(size)
+    else:
+        words = np.empty((len(seeds), size), np.uint64)
+        for row, seed in zip(words, seeds, strict=True):
+            row[:] = _generator(seed).random_raw(size)
+    return torch.from_numpy(words.reshape(-1).view(np.int16))
 
 
 def from_bits(bits: Tensor, probs: Tensor, shape: Size, dtype: torch.dtype) -> Tensor:

@@ -43,8 +43,7 @@ class ReinMaxUnits(BernoulliUnits):
         return units
 
     def rsample(self, sample_shape: Size = Size()) -> Tensor:
-        shape = self._extended_shape(sample_shape)
-        return self.attached(kernels.draw(self.probs, shape, self.logits.dtype))
+        return self.attached(self._drawn(sample_shape))
 
     def attached(self, value: Tensor) -> Tensor:
         """Units drawn with these probabilities, with the path of a sample to the logits."""

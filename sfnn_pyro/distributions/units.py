@@ -8,9 +8,11 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from sfnn_pyro.distributions import kernels
+from sfnn_pyro.distributions import kernels, recorded
+from sfnn_pyro.distributions.densities import widened
 from sfnn_pyro.distributions.limits import given_by_logits
 from sfnn_pyro.distributions.wrapped import base_of, has_law_of, is_masked, with_base
+from sfnn_pyro.recording.active import is_recording
 
 
 class BernoulliUnits(TorchDistribution):
@@ -75,7 +77,7 @@ class BernoulliUnits(TorchDistribution):
         """Sigmoid of the logits, detached, computed once."""
         if self._probs is None:
             with torch.no_grad():
-                self._probs = torch.sigmoid(kernels.widened(self.logits))
+                self._probs = torch.sigmoid(widened(self.logits))
         return self._probs
 
     @property
@@ -93,8 +95,15 @@ class BernoulliUnits(TorchDistribution):
 
     def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
         with torch.no_grad():
-            shape = self._extended_shape(sample_shape)
-            return kernels.draw(self.probs, shape, self.logits.dtype)
+            return self._drawn(sample_shape)
+
+    def _drawn(self, sample_shape: Size) -> Tensor:
+        """Zeros and ones with the sigmoid's probabilities, without a gradient."""
+        shape, logits = self._extended_shape(sample_shape), self.logits.detach()
+        single = widened(logits[:0]).dtype == torch.float32 and logits.device.type == "cpu"
+        if single and is_recording():
+            return recorded.draw(logits, shape)
+        return kernels.draw(self.probs, shape, logits.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return kernels.log_prob(self.logits, value, self.event_dim)
@@ -131,8 +140,7 @@ class StraightThroughUnits(BernoulliUnits):
     slope: ClassVar[str] = "sigmoid"
 
     def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
-        shape = self._extended_shape(sample_shape)
-        return self.attached(kernels.draw(self.probs, shape, self.logits.dtype))
+        return self.attached(self._drawn(sample_shape))
 
     def attached(self, value: Tensor) -> Tensor:
         """Units drawn with these probabilities, with the path of a sample to the logits."""

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfnn_pyro.distributions import native
+
 Replay = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 _warned: set[str] = set()
@@ -61,13 +63,16 @@ def _plain(graph: torch.fx.GraphModule) -> Replay:
 
 def _compiled(graph: torch.fx.GraphModule, inputs: Sequence[Tensor], kind: str) -> Replay:
     # Random numbers from PyTorch's own generator, in the order of the program.
-    options: dict[str, Any] = {"fallback_random": True}
+    # Shapes are part of the key of a recording, and looked at before.
+    options: dict[str, Any] = {"fallback_random": True, "size_asserts": False}
     if kind == "cuda":
         options["triton.cudagraphs"] = True
     examples: list[Any] = [one.detach() for one in inputs]
     try:
         with torch.no_grad(), torch._C._DisableAutocast(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's, about itself
+            if kind == "cpu":
+                native.load()
             call = _inductor_call(graph, examples, options)
     except Exception as error:  # whatever an operation or a compiler does not take
         text = str(error).strip().splitlines() or [""]
