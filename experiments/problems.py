@@ -9,7 +9,7 @@ from pyro.infer import ELBO
 
 from sfnn_pyro.data import Dataset, Split, binarise, load_dataset, mnist_grey
 from sfnn_pyro.data.images import halves
-from sfnn_pyro.estimators import ESTIMATORS, Resampled
+from sfnn_pyro.estimators import ESTIMATORS, Compiled, Resampled
 from sfnn_pyro.experiments.grid import GridError, Run
 from sfnn_pyro.experiments.theorem1 import Unit, coin_dataset
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
@@ -125,7 +125,14 @@ def make_estimator(run: Run, epoch: int = 0) -> ELBO:
         raise GridError(f"estimator={run.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
     options: dict[str, Any] = {"insomnia": run.insomnia} if run.estimator == "rws" else {}
     estimator = ESTIMATORS[run.estimator](num_particles=run.particles_at(epoch), **options)
-    return Resampled(estimator, run.kept) if run.kept else estimator
+    if run.kept:
+        estimator = Resampled(estimator, run.kept)
+    if not run.compile:
+        return estimator
+    try:
+        return Compiled(estimator)
+    except ValueError as error:
+        raise GridError(f"compile of estimator={run.estimator!r}: {error}") from error
 
 
 def estimators(run: Run) -> Callable[[int], ELBO]:
