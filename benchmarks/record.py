@@ -47,11 +47,10 @@ def run(config: RunConfig, data: Dataset, threads: int) -> dict[str, object]:
             first = first or time.perf_counter() - begin
             print(f"epoch {epoch.epoch}, {-epoch.train_log_likelihood:.2f} nats", flush=True)
     seconds = time.perf_counter() - begin
+    sample = Split(*(part[: len(data.test)] for part in (data.train.x, data.train.y)))
+    parts = {"training": sample, "validation": data.validation, "test": data.test}
     with trainer.averaged():
-        nats = {
-            name: nats_of(model, part, config.schedule.seed)
-            for name, part in (("validation", data.validation), ("test", data.test))
-        }
+        nats = {name: nats_of(model, part, config.schedule.seed) for name, part in parts.items()}
     return {
         "precision": config.precision,
         "seed": config.schedule.seed,
