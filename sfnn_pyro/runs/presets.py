@@ -12,10 +12,10 @@ PRESETS = {
         kept=2,
         compile=True,
         schedule=Schedule(
-            epochs=28,
+            epochs=34,
             batch_size=200,
-            learning_rate=0.1,
-            rising_epochs=2.5,
+            learning_rate=0.085,
+            rising_epochs=3.0,
             weight_decay=3e-5,
         ),
     )
