@@ -5,7 +5,8 @@ python -m benchmarks.record --precision bfloat16 --seeds 0 1 2
 The paper's best network of binary units, G3 with M = 20, 392-200-200-392 on its fixed binarised
 images, has a negative log-likelihood of 53.8 nats with 100 test particles. Every step of the
 training counts, also the first, which records the program and fetches it from the compiler's cache;
-reading the data and evaluating do not. A seed whose result is in the file is not run again.
+reading the data and evaluating do not. ``others`` is the share of the machine that other processes had
+meanwhile: where it is not next to nothing, the seconds say little. A seed whose result is in the file is not run again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.timing import machine, write_json
+from benchmarks.timing import machine, others_share, processor_seconds, write_json
 from sfnn_pyro.data import Dataset, Split
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.runs import PRECISIONS, RunConfig
@@ -41,12 +42,13 @@ def run(config: RunConfig, data: Dataset, threads: int) -> dict[str, object]:
     nothing = Split(data.validation.x[:0], data.validation.y[:0])
     trainer = config.make_trainer(model, replace(data, validation=nothing))
     first = None
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), processor_seconds()
     with autocast(config), flushed_denormals():
         for epoch in trainer.run():
             first = first or time.perf_counter() - begin
             print(f"epoch {epoch.epoch}, {-epoch.train_log_likelihood:.2f} nats", flush=True)
     seconds = time.perf_counter() - begin
+    others = others_share(before, processor_seconds())
     sample = Split(*(part[: len(data.test)] for part in (data.train.x, data.train.y)))
     parts = {"training": sample, "validation": data.validation, "test": data.test}
     with trainer.averaged():
@@ -56,6 +58,7 @@ def run(config: RunConfig, data: Dataset, threads: int) -> dict[str, object]:
         "seed": config.schedule.seed,
         "seconds": seconds,
         "first_epoch_seconds": first,
+        "others": others,
         "steps": trainer.steps,
         **nats,
         "configuration": asdict(config),
