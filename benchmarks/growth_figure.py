@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 AXES = {
     "particles": "particles M, one datapoint",
@@ -21,7 +23,7 @@ STYLES = {
     "jax_g3": ("JAX, by hand", "C2", "-"),
     "pyro_renyi": ("Pyro, RenyiELBO", "C3", "-"),
 }
-MIB = 2**20
+UNITS = {"milliseconds": ("ms a step", 1.0), "bytes": ("MiB above imports", 2.0**20)}
 
 
 def curve(numbers: dict[str, float]) -> tuple[list[int], list[float]]:
@@ -42,36 +44,31 @@ def draw(table: dict, path: Path) -> Figure:
         table: what ``benchmarks.growth`` wrote.
         path: of the picture.
     """
-    figure = Figure(figsize=(13, 5.6), layout="constrained")
-    panels = figure.subplots(2, len(AXES), squeeze=False)
-    for column, (axis, label) in enumerate(AXES.items()):
-        for row, (kind, unit, divisor) in enumerate(
-            (("milliseconds", "ms a step", 1.0), ("bytes", "MiB above imports", MIB))
-        ):
-            panel = panels[row, column]
-            found = table[kind].get(axis, {})
-            if not found:
-                panel.set_visible(False)
-                continue
-            for name, (_, colour, line) in STYLES.items():
-                if name in found:
-                    x, y = curve(found[name])
-                    panel.plot(
-                        x, [one / divisor for one in y], line, marker=".", color=colour, lw=1.2
-                    )
-            panel.set(xscale="log", yscale="log", xlabel=label, ylabel="" if column else unit)
+    rows = [kind for kind in UNITS if table[kind]]
+    columns = [axis for axis in AXES if any(axis in table[kind] for kind in rows)]
+    figure = Figure(figsize=(2.6 * len(columns), 0.6 + 2.6 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), len(columns), squeeze=False)
+    shown = set()
+    for row, kind in enumerate(rows):
+        unit, divisor = UNITS[kind]
+        for column, axis in enumerate(columns):
+            panel, found = panels[row, column], table[kind].get(axis, {})
+            panel.set_visible(bool(found))
+            for name in STYLES.keys() & found.keys():
+                _, colour, line = STYLES[name]
+                x, y = curve(found[name])
+                y = [number / divisor for number in y]
+                panel.plot(x, y, line, marker=".", color=colour, lw=1.2)
+                shown.add(name)
+            panel.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel="" if column else unit)
             panel.grid(alpha=0.3)
-            if axis in ("depth", "processes"):
+            if axis in ("depth", "processes") and found:
                 ticks = sorted({value for numbers in found.values() for value in curve(numbers)[0]})
                 panel.set_xticks(ticks, [str(value) for value in ticks])
-                panel.minorticks_off()
-    legend = [
-        panels[0, 0].plot([], [], line, color=colour, label=label)[0]
-        for label, colour, line in STYLES.values()
-    ]
-    panels[1, -1].set_visible(True)
-    panels[1, -1].axis("off")
-    panels[1, -1].legend(handles=legend, loc="center", frameon=False)
+                panel.xaxis.set_minor_locator(NullLocator())
+    styles = [STYLES[name] for name in STYLES if name in shown]
+    lines = [Line2D([], [], color=colour, ls=line, label=label) for label, colour, line in styles]
+    figure.legend(handles=lines, loc="outside upper center", ncols=len(lines), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
     return figure

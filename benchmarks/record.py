@@ -5,8 +5,9 @@ python -m benchmarks.record --precision bfloat16 --seeds 0 1 2
 The paper's best network of binary units, G3 with M = 20, 392-200-200-392 on its fixed binarised
 images, has a negative log-likelihood of 53.8 nats with 100 test particles. Every step of the
 training counts, also the first, which records the program and fetches it from the compiler's cache;
-reading the data and evaluating do not. ``others`` is the share of the machine that other processes had
-meanwhile: where it is not next to nothing, the seconds say little. A seed whose result is in the file is not run again.
+reading the data and evaluating do not. ``others`` is the share of the machine that other processes
+had meanwhile: where it is not next to nothing, the seconds say little. A seed whose result is in
+the file is not run again.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ OUT = ROOT / "benchmarks/results/record.json"
 NATS = 53.8
 SECONDS = {"float32": 120.0, "bfloat16": 60.0}
 PARTICLES = 100
+QUIET = 0.05
+"""The largest share of others in a record."""
 
 
 def run(config: RunConfig, data: Dataset, threads: int) -> dict[str, object]:
@@ -98,14 +101,15 @@ def summary(runs: list[dict], precision: str) -> dict[str, object]:
     """The record of a precision: the slowest and the worst of its runs count.
 
     Example:
-        >>> runs = [{"precision": "float32", "seed": s, "seconds": 90.0 + s, "test": 53.7}
-        ...         for s in range(3)]
+        >>> runs = [{"precision": "float32", "seed": s, "seconds": 90.0 + s, "test": 53.7,
+        ...          "others": 0.01} for s in range(3)]
         >>> summary(runs, "float32")
         {'seeds': 3, 'seconds': 92.0, 'test': 53.7, 'within': True}
     """
     own = [one for one in runs if one["precision"] == precision]
-    seconds, test = (max(one[key] for one in own) for key in ("seconds", "test"))
-    reached = len(own) >= 3 and test <= NATS and seconds <= SECONDS[precision]
+    seconds, test, others = (max(one[key] for one in own) for key in ("seconds", "test", "others"))
+    reached = test <= NATS and seconds <= SECONDS[precision]
+    reached = reached and len(own) >= 3 and others <= QUIET
     return {"seeds": len(own), "seconds": seconds, "test": test, "within": reached}
 
 

@@ -78,7 +78,7 @@ def train(
         typer.Option(
             "--preset",
             help=f"A whole configuration by name, one of {', '.join(PRESETS)}: fast trains the "
-            "paper's best network of MNIST's completion in a minute or two. Only --seed and "
+            "paper's best network of MNIST's completion in a few minutes. Only --seed and "
             "--precision can be chosen beside it.",
         ),
     ] = None,

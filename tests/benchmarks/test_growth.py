@@ -73,3 +73,13 @@ def test_the_figure_draws_what_there_is(tmp_path, axes):
 
 def test_a_curve_is_in_the_order_of_its_axis():
     assert curve({"100": 3.0, "20": 2.0}) == ([20, 100], [2.0, 3.0])
+
+
+def test_the_memory_on_the_page_is_that_of_the_result():
+    page = (growth.ROOT / "docs/speed.md").read_text()
+    found = json.loads(growth.OUT.read_text())["bytes"]["particles"]
+    chunked, pyro, jax = (
+        f"{found[name]['100000'] / 2**20:,.0f}" for name in ("chunked_g3", "pyro_renyi", "jax_g3")
+    )
+    text = " ".join(page.split())
+    assert f"{chunked} MiB at M = 100,000 where Pyro takes {pyro} and JAX {jax}" in text
