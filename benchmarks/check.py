@@ -1,4 +1,4 @@
-"""Rivals do the same job: gradients agree on the same draws, training curves agree on average."""
+"""Checks that implementations agree: gradients on the same draws, training curves on average."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ NUMBERS = itertools.count()
 
 
 def timed(group, call, rounds, per_round=2):
-    """Milliseconds per call of every round, which all ranks begin together; the slowest's."""
+    """Milliseconds per call in every round, of the slowest rank; all ranks begin together."""
     found = []
     for _ in range(rounds):
         group.sum([0.0])
@@ -70,7 +70,7 @@ class Steps:
         return allreduce_hook(state, bucket)
 
     def together(self):
-        """What ``DistributedTrainer`` says: gradients, the objective, whether to stop or save."""
+        """As ``DistributedTrainer``: sends gradients, the objective, whether to stop or save."""
         self.bytes = 0
         loss = self.module(self.x, self.y)
         loss.backward()
@@ -97,7 +97,7 @@ def link(times, size):
 
 
 def projected(measured, devices):
-    """Milliseconds of a ring's messages for each step: an estimate, not a measurement."""
+    """Estimated milliseconds of a ring's messages in each step."""
     latency = 1e3 * measured["link"]["latency_seconds"]
     per_byte = 1e3 / measured["link"]["bytes_per_second"]
     gradient = measured["data"]["gradient_bytes"]
@@ -121,8 +121,10 @@ def projected(measured, devices):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--out", default="benchmarks/results/communication.json")
+    parser.add_argument("--rounds", type=int, default=40, help="Number of rounds.")
+    parser.add_argument(
+        "--out", default="benchmarks/results/communication.json", help="File of the results."
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     with joined() as group:

@@ -5,7 +5,6 @@ python -m benchmarks.costs --out costs.json
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import time
 import torch
 
 from benchmarks.network import BATCH, PARTICLES, SIZES
+from benchmarks.options import parser_for
 from benchmarks.ours import make_ours
 from benchmarks.timing import interleave, machine, peak_memory, summary, write_json
 from sfnn_pyro.system.allocator import keep_pages
@@ -31,7 +31,7 @@ print(imported - begin, time.perf_counter() - imported)
 
 
 def contenders() -> dict[str, dict]:
-    """Names, and what ``make_ours`` is called with."""
+    """Arguments of ``make_ours`` by name."""
     found = {}
     for estimator in ("G3", "G5"):
         for particles in (1, 20, 100, 1_000):
@@ -93,11 +93,8 @@ def memory() -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", metavar="FILE.json")
+    parser = parser_for(__doc__, rounds=3)
+    parser.add_argument("--device", default="cpu", help="Device, cpu or cuda.")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_pages()
@@ -125,7 +122,7 @@ def main() -> None:
         results["device_name"] = torch.cuda.get_device_name()
     if args.out:
         write_json(args.out, results)
-    print(f"took {time.perf_counter() - begin:.0f} s")
+    print(f"all measurements took {time.perf_counter() - begin:.0f} s")
 
 
 if __name__ == "__main__":

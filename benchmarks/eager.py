@@ -1,4 +1,4 @@
-"""G3 and G5 by hand in eager PyTorch, as a competent person writes them in an afternoon."""
+"""G3 and G5 by hand in eager PyTorch, without this project's code."""
 
 from __future__ import annotations
 

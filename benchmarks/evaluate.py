@@ -5,13 +5,12 @@ python -m benchmarks.evaluate --images 10000 --particles 100
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 
 from benchmarks import eager
 from benchmarks.floors import make_floor_evaluation
 from benchmarks.network import SIZES, make_batch, make_layers
+from benchmarks.options import parser_for
 from benchmarks.timing import interleave, machine, ratio, summary, write_json
 
 
@@ -41,12 +40,9 @@ def make_ours_evaluation(images: int, num_particles: int, sizes=SIZES):
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--particles", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", metavar="FILE.json")
+    parser = parser_for(__doc__, rounds=3)
+    parser.add_argument("--images", type=int, default=10_000, help="Number of images.")
+    parser.add_argument("--particles", type=int, default=100, help="Number of particles M.")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     calls = {}

@@ -5,7 +5,6 @@ python -m benchmarks.gpu --out gpu.json
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ import torch
 
 from benchmarks.floors import make_floor_g3, make_floor_g5
 from benchmarks.network import BATCH, SIZES, make_batch
+from benchmarks.options import parser_for
 from benchmarks.ours import make_ours
 from benchmarks.timing import interleave, machine, ratio, summary, write_json
 from sfnn_pyro.evaluation import log_likelihood
@@ -88,10 +88,8 @@ def profile(device: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--device", default="cuda", help="cuda; cpu tries the script itself")
-    parser.add_argument("--out", metavar="FILE.json")
+    parser = parser_for(__doc__, rounds=10, threads=False)
+    parser.add_argument("--device", default="cuda", help="Device; cpu tests this program.")
     args = parser.parse_args()
     calls = contenders(args.device)
     often = 1 if args.device == "cpu" else 10

@@ -139,7 +139,7 @@ def measure(group, rounds) -> dict:
 
 
 def projected(found: dict, alone: dict, hosts: int) -> dict:
-    """Efficiencies of a ring of hosts: an estimate from the fitted link, not a measurement."""
+    """Efficiencies of a ring of hosts, estimated from the fitted link and not measured."""
     latency = 1e3 * found["link"]["latency_seconds"]
     per_byte = 1e3 / found["link"]["bytes_per_second"]
     ring = 2 * (hosts - 1) * latency
@@ -154,7 +154,7 @@ def projected(found: dict, alone: dict, hosts: int) -> dict:
 
 
 def completed(result: dict) -> dict:
-    """With the projections; computing takes the same at every bandwidth, so the least counts."""
+    """Adds the projections. Computing takes the same at every bandwidth: the least is used."""
     rates = result["rates"].values()
     alone = {str(rows): min(found["alone"][str(rows)]["min"] for found in rates) for rows in ROWS}
     for found in rates:
@@ -172,9 +172,11 @@ def on_a_host(path: str, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--out", default="benchmarks/results/hosts.json")
-    parser.add_argument("--on-a-host", metavar="FILE", help="what the hosts run")
+    parser.add_argument("--rounds", type=int, default=20, help="Number of rounds.")
+    parser.add_argument(
+        "--out", default="benchmarks/results/hosts.json", help="File of the results."
+    )
+    parser.add_argument("--on-a-host", metavar="FILE", help="Internal: measure on one host.")
     options = parser.parse_args()
     if options.on_a_host:
         on_a_host(options.on_a_host, options.rounds)

@@ -30,7 +30,9 @@ def final(batch: int, rate: float, seed: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", default="benchmarks/results/minibatch.json")
+    parser.add_argument(
+        "--out", default="benchmarks/results/minibatch.json", help="File of the results."
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     cases = [(BATCH, "as it was", RATE)]

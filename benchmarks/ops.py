@@ -5,12 +5,11 @@ python -m benchmarks.ops [--keep-pages]
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 import torch.nn.functional as F
 
 from benchmarks.network import BATCH, PARTICLES, SIZES
+from benchmarks.options import add_keep_pages, parser_for
 from benchmarks.timing import Call, interleave, machine, summary, write_json
 from sfnn_pyro.system.allocator import keep_pages
 
@@ -100,11 +99,8 @@ def products(rows: int, n_in: int, n_out: int) -> dict[str, Call]:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--keep-pages", action="store_true", help="mallopt, see pages.py")
-    parser.add_argument("--out", metavar="FILE.json")
+    parser = parser_for(__doc__, rounds=15)
+    add_keep_pages(parser)
     args = parser.parse_args(argv)
     if args.keep_pages and not keep_pages():
         parser.error("this C library has no mallopt")

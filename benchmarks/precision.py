@@ -36,9 +36,9 @@ def likelihood(estimator: str, seed: int, epochs: int, *, bfloat16: bool) -> flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--out", metavar="FILE.json")
+    parser.add_argument("--seeds", type=int, default=5, help="Number of seeds.")
+    parser.add_argument("--epochs", type=int, default=10, help="Number of epochs.")
+    parser.add_argument("--out", metavar="FILE.json", help="File of the results.")
     args = parser.parse_args()
     results = {}
     for estimator in ("g3", "g5"):

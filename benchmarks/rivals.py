@@ -1,4 +1,4 @@
-"""Every contender of the step benchmark by name."""
+"""Every implementation in the benchmark of a step, by name."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ STEPS = {
 
 
 def own_store() -> Callable[[], AbstractContextManager]:
-    """A context that gives its holder a Pyro parameter store of its own, kept between uses."""
+    """A context with a Pyro parameter store of its own, which is kept between uses."""
     import pyro
 
     state = {"params": {}, "constraints": {}}
@@ -71,7 +71,7 @@ def own_store() -> Callable[[], AbstractContextManager]:
 
 
 def build(names, batch: int, num_particles: int, sizes=SIZES, say: Callable[[str], None] = print):
-    """Make the rivals that can be made; say which cannot and why.
+    """Builds the implementations that can be built; prints why others cannot.
 
     Returns:
         The calls by name, and the contexts to enter around some of them.

@@ -11,27 +11,30 @@ import statistics
 import torch
 
 from benchmarks.network import BATCH, PARTICLES, SIZES
+from benchmarks.options import add_keep_pages, add_quiet, parser_for
 from benchmarks.rivals import STEPS, build
 from benchmarks.timing import interleave, machine, peak_memory, ratio, summary, write_json
 from sfnn_pyro.system.allocator import keep_pages
 
 
 def parse(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=list(STEPS), metavar="NAME", default=[])
-    parser.add_argument("--batch", type=int, default=BATCH)
-    parser.add_argument("--particles", type=int, default=PARTICLES)
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--per-round", type=int, default=4)
+    parser = parser_for(__doc__, rounds=25)
+    names = list(STEPS)
     parser.add_argument(
-        "--patience", type=float, default=120.0, help="seconds to wait for a quiet machine"
+        "--only", nargs="+", choices=names, metavar="NAME", default=[], help="Steps to time."
     )
-    parser.add_argument("--threads", type=int, default=2, help="PyTorch's; JAX takes all cores")
-    parser.add_argument("--keep-pages", action="store_true", help="mallopt, see pages.py")
-    parser.add_argument("--memory", action="store_true", help="also peak memory, one process each")
-    parser.add_argument("--check", action="store_true", help="first see that rivals agree")
-    parser.add_argument("--out", metavar="FILE.json")
+    parser.add_argument("--batch", type=int, default=BATCH, help="Number of datapoints B.")
+    parser.add_argument("--particles", type=int, default=PARTICLES, help="Number of particles M.")
+    sizes = list(SIZES)
+    parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="Widths of the layers.")
+    add_quiet(parser, per_round=4)
+    add_keep_pages(parser)
+    parser.add_argument(
+        "--memory", action="store_true", help="Also measure peak memory, each in its own process."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="First check that all implementations agree."
+    )
     return parser.parse_args(argv)
 
 
@@ -80,7 +83,7 @@ def main(argv=None) -> None:
     args = parse(argv)
     torch.set_num_threads(args.threads)
     if args.keep_pages and not keep_pages():
-        raise SystemExit("this C library has no mallopt")
+        raise SystemExit("--keep-pages needs a C library with mallopt: leave it out")
     if args.check:
         from benchmarks.check import check
 

@@ -41,7 +41,7 @@ def interleave(
     patience: float = 120.0,
     around: Mapping[str, Callable[[], AbstractContextManager]] | None = None,
 ) -> Timing:
-    """Time ``calls`` in turn, so that the machine's moods fall on all of them alike.
+    """Time ``calls`` in turn, so that changes of the machine's speed affect all of them alike.
 
     Each turn sleeps ``settle`` seconds (another library's threads stop spinning), makes one
     untimed call (its data return to the caches), then times ``per_round`` calls.
@@ -52,7 +52,7 @@ def interleave(
         quiet: a round is undisturbed when other processes took less than this share of
             the machine; only such a round counts, and none starts before.
         patience: seconds to spend, over all rounds, on waiting and on disturbed rounds;
-            after that any round will do, and ``Timing.others`` says what was kept.
+            after that any round is kept, and ``Timing.others`` has its share of other processes.
         around: a context to enter around the turns of some of the calls.
     """
     around = around or {}
@@ -95,7 +95,7 @@ def _mean_seconds(call: Call, calls: int) -> float:
 
 
 def _wait(quiet: float, patience: float, interval: float = 0.2) -> float:
-    """Sleep until other processes leave the machine alone; returns the seconds it took."""
+    """Sleep until other processes are idle; returns the seconds that it took."""
     start = time.perf_counter()
     while time.perf_counter() - start < patience:
         before = processor_seconds()

@@ -8,11 +8,10 @@ python -m benchmarks.trained --out trained.json
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 
 from benchmarks.network import BATCH, PARTICLES
+from benchmarks.options import parser_for
 from benchmarks.ours import make_ours
 from benchmarks.timing import interleave, machine, ratio, summary, write_json
 from sfnn_pyro.system.allocator import keep_pages
@@ -21,11 +20,11 @@ GAIN = 10.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--estimators", nargs="+", default=["G3", "G4", "G5", "VIMCO"])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", metavar="FILE.json")
+    parser = parser_for(__doc__, rounds=15)
+    estimators = ["G3", "G4", "G5", "VIMCO"]
+    parser.add_argument(
+        "--estimators", nargs="+", default=estimators, help="Classes of sfnn_pyro.estimators."
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_pages()

@@ -1,11 +1,10 @@
 """Time one training step of a Bernoulli VAE: ours, compiled, and the same by hand in PyTorch.
 
-python -m benchmarks.vae --network linear --out vae.json
+python -m benchmarks.vae --out vae.json
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import statistics
@@ -14,6 +13,7 @@ import torch
 from pyro.infer import SVI
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from benchmarks.options import add_quiet, parser_for
 from benchmarks.timing import Call, interleave, machine, ratio, summary, write_json
 from sfnn_pyro.estimators import RLOO, Compiled, DisARM
 from sfnn_pyro.guides import BernoulliEncoder
@@ -62,7 +62,7 @@ def log_prob(logits: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
 
 def make_by_hand(network: str, estimator: str) -> Call:
-    """The step as a person writes it who needs this estimator and this network alone."""
+    """The step written by hand for this estimator and this network alone."""
     decoder, encoder = (by_hand(widths) for widths in NETWORKS[network])
     parameters = [*decoder.parameters(), *encoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=RATE, fused=True)
@@ -95,40 +95,39 @@ def make_by_hand(network: str, estimator: str) -> Call:
     return step
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=list(NETWORKS), default="nonlinear")
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--per-round", type=int, default=10)
-    parser.add_argument("--patience", type=float, default=120.0, help="seconds to wait for quiet")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", metavar="FILE.json")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    keep_pages()
+def measure(network: str, rounds: int, per_round: int, patience: float) -> dict[str, object]:
+    """Times of all steps of one network, printed too."""
     estimators = {"rloo": lambda: RLOO(2), "disarm": lambda: DisARM(1)}
     calls = {}
     for name, make in estimators.items():
-        calls[f"hand_{name}"] = make_by_hand(args.network, name)
-        calls[f"ours_{name}"] = make_ours(args.network, make(), compiled=False)
-        calls[f"compiled_{name}"] = make_ours(args.network, make(), compiled=True)
-    times, others = interleave(
-        calls, rounds=args.rounds, per_round=args.per_round, patience=args.patience
-    )
+        calls[f"hand_{name}"] = make_by_hand(network, name)
+        calls[f"ours_{name}"] = make_ours(network, make(), compiled=False)
+        calls[f"compiled_{name}"] = make_ours(network, make(), compiled=True)
+    times, others = interleave(calls, rounds=rounds, per_round=per_round, patience=patience)
     rows = summary(times)
+    ratios = {name: ratio(times, name, f"hand_{name.partition('_')[2]}") for name in rows}
+    print(f"{network}; others had {statistics.median(others):.0%} in the median round")
     for name, row in rows.items():
-        hand = f"hand_{name.partition('_')[2]}"
-        print(f"{name:16} {row['median']:6.2f} ms, {ratio(times, name, hand):.2f} of by hand")
-    print(f"other processes had {statistics.median(others):.0%} of the machine in the median round")
+        print(f"{name:16} {row['median']:6.2f} ms, {ratios[name]:.2f} of by hand")
+    return {"milliseconds": rows, "of_by_hand": ratios, "seconds": times, "others": others}
+
+
+def main(argv=None) -> None:
+    parser = parser_for(__doc__, rounds=25, threads=False)
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="Number of threads of PyTorch: one, as in a sweep.",
+    )
+    add_quiet(parser, per_round=10)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    keep_pages()
+    found = {one: measure(one, args.rounds, args.per_round, args.patience) for one in NETWORKS}
     if args.out:
-        results = {
-            "machine": machine(args.threads),
-            "problem": {"network": args.network, "batch": BATCH},
-            "milliseconds": rows,
-            "seconds": times,
-            "others": others,
-        }
-        write_json(args.out, results)
+        about = {"machine": machine(args.threads), "problem": {"batch": BATCH, **NETWORKS}}
+        write_json(args.out, {**about, "networks": found})
 
 
 if __name__ == "__main__":

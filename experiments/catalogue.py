@@ -19,11 +19,12 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "vae-linear": ("vae-linear",),
     "vae-centred": ("vae-centred",),
     "vae-anchor": ("vae-anchor",),
+    "vae-others": ("vae-others",),
 }
 """The grids of each experiment; figures are drawn from the runs of tables."""
 
-OWN_DATA = ("tfd",)
-"""Experiments on data that are not public, left out of ``all``."""
+OWN_DATA = ("tfd", "vae-others")
+"""Experiments on files that a user has to have fetched, left out of ``all``."""
 
 
 def choose(names: Sequence[str], quick: bool = False) -> list[Grid]:

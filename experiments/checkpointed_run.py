@@ -5,12 +5,15 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sfnn_pyro.data import Dataset
 from sfnn_pyro.experiments.grid import Run
+from sfnn_pyro.experiments.results import write_run
 from sfnn_pyro.runs.checkpointed import CheckpointedTraining
 from sfnn_pyro.system.denormals import flushed_denormals
 from sfnn_pyro.system.stop_requests import StopRequest
@@ -102,3 +105,34 @@ class CheckpointedRun(CheckpointedTraining):
 
     def _autocast(self, enabled: bool = True) -> torch.autocast:
         return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=enabled)
+
+
+class SingleRun(CheckpointedRun):
+    """A run with a result file of its own, which is written for a failed training too."""
+
+    probes: dict[str, Any]
+    data: Dataset
+
+    def fail(self, error: NonFiniteError) -> None:
+        self.write({"failure": str(error)})
+
+    def resume_hint(self) -> str:
+        return f"{self.run_config.name} is saved and will be resumed"
+
+    def on_part(self, done: float) -> None:
+        """Reports a part of the measuring, and stops the run there after a stop request."""
+        self.on_progress(TRAINED + (1 - TRAINED) * done, "measured")
+        self.request.check()
+
+    def write(self, result: dict[str, Any]) -> None:
+        """Writes the result file."""
+        write_run(
+            self.folder,
+            self.run_config,
+            result,
+            history=[list(astuple(epoch)) for epoch in self.trainer.history],
+            probes=self.probes,
+            data=self.data,
+            seconds=self.seconds,
+            device=self.device,
+        )

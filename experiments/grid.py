@@ -19,6 +19,16 @@ VAES = ("linear-vae", "nonlinear-vae")
 NETWORKS = ("sfnn", "deterministic", "hybrid", "coins", "unit", *VAES)
 PROPOSALS = ("prior", "recognition", "mixture", "encoder")
 PROTOCOLS = ("fixed-prior", "centred")
+_THOUSANDS = {
+    "mnist": 50,
+    "mnist-classification": 50,
+    "fashion-mnist": 50,
+    "omniglot": 23,
+    "coin": 0.1,
+    "olivetti": 1,
+    "tfd": 4,
+}
+"""Of training data."""
 SPLITS = ("test", "train")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -32,7 +42,8 @@ class Run:
     """Everything that determines one training and its evaluation.
 
     Arguments:
-        data: a name that ``load_dataset`` knows, or ``"coin"`` for Theorem 1.
+        data: a name that ``load_dataset`` knows, or ``load_images`` for a VAE; ``"coin"`` for
+            Theorem 1.
         split_by_seed: whether the seed also determines the split of the data.
         network: ``"sfnn"``; ``"deterministic"``, ``"hybrid"`` or ``"coins"`` for the paper's
             networks A, C and D; ``"unit"`` for Theorem 1; ``"linear-vae"`` or ``"nonlinear-vae"``
@@ -55,8 +66,8 @@ class Run:
         gain: what the initial weights are multiplied by.
         hidden_rate: what the gradient of the hidden layers is multiplied by.
         precision: of the training's matrix products.
-        compile: whether to record and compile the step (``Compiled``), which pays from about ten
-            thousand steps.
+        compile: whether the step is recorded and compiled, see ``Compiled``: numbers are the
+            same up to rounding, which in a long training leads elsewhere.
         test_particles: M of the evaluation.
         more_test_particles: M of a second evaluation; 0 for none.
     """
@@ -108,8 +119,6 @@ class Run:
                 f"network={self.network!r}, proposal={self.proposal!r}, hidden={self.hidden}: a "
                 "VAE has one hidden layer and the proposal 'encoder', and no other network has it"
             )
-        if self.is_vae and self.compile:
-            raise GridError("compile=True: the step of a VAE is not compiled here; leave it out")
         if not 0 <= self.early_epochs < self.epochs:
             raise GridError(
                 f"early_epochs={self.early_epochs}: give 1 to epochs - 1, or 0 for none"
@@ -160,11 +169,10 @@ class Run:
 
     @property
     def cost(self) -> float:
-        """Rough cost for sorting; a training with M = 1 costs more than its arithmetic says."""
+        """Rough cost for sorting; a training with M = 1 costs more than its arithmetic alone."""
+        count = self.train_size / 1000 or _THOUSANDS.get(self.data, 1)
         if self.is_vae:  # DisARM with one pair is no cheaper than others with two samples
-            return self.epochs * 50 * 8 * 200
-        sizes = {"mnist": 50, "mnist-classification": 50, "coin": 0.1, "olivetti": 1, "tfd": 4}
-        count = self.train_size / 1000 or sizes.get(self.data, 1)
+            return self.epochs * count * 8 * 200
         return self.epochs * count * (6 + self.particles) * sum(self.hidden)
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,7 +233,7 @@ class Grid:
         measure: the number that the table shows, by its name in an evaluation.
         unit: of the measure.
         rows: in the order of the table.
-        note: what to say under the table.
+        note: text under the table.
         split: the data that the measure shown is of, ``"test"`` or ``"train"``.
         figure: the name in ``PLOTS`` of what is drawn from its results, if anything.
     """
@@ -246,7 +254,7 @@ class Grid:
 
 @dataclass
 class Selection:
-    """What the available results say about a row.
+    """What the available results show about a row.
 
     Arguments:
         tried: by learning rate, the validation measure of seed 0, infinite for a failed run.
@@ -303,7 +311,7 @@ def select(row: Row, measure: str, results: Mapping[str, dict[str, Any]]) -> Sel
     """
     found = Selection()
     rates, best = list(row.rates), None
-    for rate in rates:  # which may grow on the way
+    for rate in rates:  # the loop may append to it
         run = row.at(rate, 0)
         if run.name not in results:
             found.missing.append(run)

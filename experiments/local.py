@@ -7,13 +7,13 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import joblib
 import torch
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from sfnn_pyro.experiments.checkpointed_run import OnProgress
 from sfnn_pyro.experiments.grid import Run
@@ -21,18 +21,19 @@ from sfnn_pyro.experiments.replica_runs import alike, execute_alike
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.runs import RunError, RunInUseError
 from sfnn_pyro.system.stop_requests import Interrupted
+from sfnn_pyro.system.threads import available_cores
 
 MEMORY_OF_A_RUN = 2**30
 """Bytes; a training on MNIST takes about 0.8 GiB."""
 
 WATCH_SECONDS = 0.5
-"""Time between two looks of a worker whether its parent lives."""
+"""Seconds between two checks of a worker that its parent is running."""
 
 SAVE_SECONDS = 10.0
-"""Time that an orphaned worker has to save its run."""
+"""Seconds that an orphaned worker has to save its run."""
 
 _leaving = threading.Event()
-"""Set in a worker that was asked to stop: it begins no further run."""
+"""Set in a worker after a stop request: it begins no further run."""
 
 Made = tuple[Run, bool]
 """A run, and whether it was left to another process."""
@@ -49,7 +50,7 @@ def max_parallel_runs(cores: int = 1) -> int:
         1
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(joblib.cpu_count() // cores, memory // MEMORY_OF_A_RUN))
+    return max(1, min(available_cores() // cores, memory // MEMORY_OF_A_RUN))
 
 
 def together(
@@ -57,24 +58,45 @@ def together(
 ) -> Generator[Made]:
     """Executes runs in separate processes, and yields them in the order in which they end.
 
+    The processes are started afresh, so that a script that calls this does so below
+    ``if __name__ == "__main__":``.
+
     Raises:
         RunError: a process was killed; what others saved is kept.
-        Interrupted: by SIGTERM, after the processes have saved.
+        Interrupted: by SIGINT or SIGTERM, after the processes have saved.
     """
-    with joblib.parallel_config("loky", inner_max_num_threads=cores), _forwarding_stop_requests():
-        parallel = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
-        groups = grouped(runs, folder, device)
-        calls = (
-            joblib.delayed(in_worker)(group, folder, device, cores, os.getpid()) for group in groups
-        )
+    groups = grouped(runs, folder, device)
+    pool = ProcessPoolExecutor(
+        min(workers, max(1, len(groups))),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+    )
+    with _forwarding_stop_requests() as received:
         try:
-            for made in parallel(calls):
-                yield from made
-        except TerminatedWorkerError as error:
-            raise RunError(
-                "a process of the sweep was killed, perhaps for lack of memory: the same command "
-                "resumes the sweep; give fewer --workers"
-            ) from error
+            calls = [
+                pool.submit(in_worker, group, folder, device, cores, os.getpid())
+                for group in groups
+            ]
+            for call in as_completed(calls):
+                yield from call.result()
+        except BrokenProcessPool as error:
+            if not received:
+                raise RunError(
+                    "a process of the sweep was killed, perhaps for lack of memory: the same "
+                    "command resumes the sweep; give fewer --workers"
+                ) from error
+        except BaseException:
+            _stop_workers()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """Leaves Ctrl-C to the parent, which forwards it, and survives a signal between two runs."""
+    os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: _leaving.set())
 
 
 def in_worker(
@@ -102,7 +124,7 @@ def in_worker(
 
 @functools.cache
 def _follow(parent: int) -> None:
-    """Ends this process when its parent was killed, which tells it nothing: it saves and leaves."""
+    """Saves and ends this process when its parent was killed, of which it gets no signal."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -115,28 +137,35 @@ def _follow(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _stop_workers() -> None:
+    """Asks the workers to save and leave."""
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+
+
 @contextmanager
-def _forwarding_stop_requests() -> Iterator[None]:
-    """Forwards a SIGTERM to the workers; unlike Ctrl-C it reaches one process alone."""
-    told = []
+def _forwarding_stop_requests() -> Iterator[list[int]]:
+    """Forwards SIGINT and SIGTERM to the workers, and raises ``Interrupted`` at the end."""
+    received: list[int] = []
 
     def handler(number: int, frame: Any) -> None:
-        told.append(number)
-        for worker in multiprocessing.active_children():
-            os.kill(worker.pid, number)  # type: ignore[arg-type]
+        received.append(number)
+        _stop_workers()
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield received
         return
-    previous = signal.signal(signal.SIGTERM, handler)
+    previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield received
     finally:
-        signal.signal(signal.SIGTERM, previous)
-    if told:
+        for number, old in previous.items():
+            signal.signal(number, old)
+    if received:
+        name = signal.Signals(received[0]).name
         raise Interrupted(
-            signal.SIGTERM,
-            "stopped by SIGTERM: the runs under way are saved and resumed by the same command",
+            received[0],
+            f"stopped by {name}: the runs under way are saved and resumed by the same command",
         )
 
 

@@ -89,7 +89,7 @@ def figures(run: Run, model: Any, data: Dataset) -> dict[str, Any]:
 
 
 def randomness(run: Run, model: Any, data: Dataset) -> dict[str, Any]:
-    """How random the units are: mean entropy in bits by layer; of Theorem 1's unit, P(h=1|x)."""
+    """Mean entropy of the units in bits, by layer; for the unit of Theorem 1, P(h=1|x)."""
     if run.network == "deterministic":
         return {}
     with torch.random.fork_rng():

@@ -1,18 +1,23 @@
 """The paper's figures, drawn from result files."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 
 from sfnn_pyro.evaluation.completions import draw_completions
 from sfnn_pyro.experiments.grid import Grid, Row, select
 from sfnn_pyro.experiments.results import unpack_bits
 from sfnn_pyro.experiments.theorem1 import COINS, OUTPUT
+from sfnn_pyro.system.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Results = Mapping[str, dict[str, Any]]
-Drawn = dict[str, Figure]
+Drawn = dict[str, "Figure"]
 
 
 def draw(grid: Grid, results: Results) -> Drawn:
@@ -25,7 +30,7 @@ def theorem1(grid: Grid, results: Results) -> Drawn:
     found = [(row, result) for row in grid.rows for result in _results(row, grid, results)]
     if not found:
         return {}
-    figure = Figure(figsize=(7.4, 3.6), layout="constrained")
+    figure = new_figure(figsize=(7.4, 3.6), layout="constrained")
     axes = figure.subplots()
     colours = {row.label: f"C{number}" for number, row in enumerate(grid.rows)}
     labelled: set[str] = set()
@@ -52,7 +57,7 @@ def entropy(grid: Grid, results: Results) -> Drawn:
     shown = [pair for pair in found if pair[0].run.network == "sfnn"]
     if not shown:
         return {}
-    figure = Figure(figsize=(8.2, 3.6), layout="constrained")
+    figure = new_figure(figsize=(8.2, 3.6), layout="constrained")
     axes = figure.subplots()
     for number, (row, result) in enumerate(shown):
         epochs, values = _probed(result, "entropy")
@@ -71,7 +76,7 @@ def figure1(grid: Grid, results: Results) -> Drawn:
     found = [(row, some[0]) for row in grid.rows if (some := _results(row, grid, results))]
     norms = [pair for pair in found if _probed(pair[1], "gradient_norm")[0]]
     if norms:
-        figure = drawn["figure1-left"] = Figure(figsize=(4.6, 3.6), layout="constrained")
+        figure = drawn["figure1-left"] = new_figure(figsize=(4.6, 3.6), layout="constrained")
         axes = figure.subplots()
         for epoch, value in zip(*_probed(norms[0][1], "gradient_norm"), strict=True):
             name = f"after {epoch} epoch{'s' if epoch > 1 else ''}"
@@ -81,7 +86,7 @@ def figure1(grid: Grid, results: Results) -> Drawn:
         axes.legend(fontsize=8)
     curves = [pair for pair in found if "particles" in pair[1]]
     if curves:
-        figure = drawn["figure1-right"] = Figure(figsize=(4.6, 3.6), layout="constrained")
+        figure = drawn["figure1-right"] = new_figure(figsize=(4.6, 3.6), layout="constrained")
         axes = figure.subplots()
         for row, result in curves:
             value = result["particles"]
@@ -117,12 +122,13 @@ def vae(grid: Grid, results: Results) -> Drawn:
     found = [pair for pair in found if _probed(pair[1], "train_bound")[0]]
     if not found:
         return {}
-    figure = Figure(figsize=(9.4, 3.6), layout="constrained")
+    figure = new_figure(figsize=(9.4, 3.6), layout="constrained")
     bound, variance = figure.subplots(1, 2)
-    for row, result in found:
+    for number, (row, result) in enumerate(found):
+        style = ("-", "--", ":")[number // 10 % 3]  # there are ten colours
         steps, bounds = _by_step(result, "train_bound")
-        bound.plot(steps, [-value for value in bounds], label=row.label)
-        variance.plot(*_by_step(result, "gradient_variance"))
+        bound.plot(steps, [-value for value in bounds], style, label=row.label)
+        variance.plot(*_by_step(result, "gradient_variance"), style)
     bound.set(xlabel="steps", ylabel="negative bound of one sample, training images, nats")
     variance.set(xlabel="steps", ylabel="variance of the encoder's gradient", yscale="log")
     figure.legend(*bound.get_legend_handles_labels(), fontsize=8, loc="outside right center")

@@ -37,8 +37,8 @@ MAX_REPLICAS = 12
 def alike(run: Run, others: Iterable[Run], folder: Path, device: str = "cpu") -> list[Run]:
     """The runs that are best trained together with a run, which comes first.
 
-    On a CPU a step with one particle is half Python, and twelve replicas take half the time of
-    twelve runs; with 20 particles nothing is gained. On a GPU all steps are mostly waiting.
+    On a CPU half of a step with one particle is Python, and twelve replicas take half the time of
+    twelve runs; with 20 particles nothing is gained. On a GPU the overhead dominates every step.
 
     Arguments:
         run: the run to be made.
@@ -75,8 +75,8 @@ def execute_alike(
 ) -> None:
     """Makes runs as replicas of one model and writes a result file for each.
 
-    Their random numbers are not those of single runs: the results agree in law, and say how
-    many were trained together. If one of them becomes infinite, all are made one by one.
+    Their random numbers are not those of single runs: the results agree in distribution, and
+    hold how many were trained together. If one of them becomes infinite, all are run one by one.
 
     Arguments:
         runs: as ``alike`` found them.

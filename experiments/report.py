@@ -1,5 +1,7 @@
 """The report: tables and figures beside the paper's numbers, from the result files alone."""
 
+from __future__ import annotations
+
 import base64
 import html
 import io
@@ -10,14 +12,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from sfnn_pyro.experiments.grid import Grid, Row, select
 from sfnn_pyro.experiments.plots import draw
 from sfnn_pyro.experiments.results import read_results
 from sfnn_pyro.system.atomic_files import replacing, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     "method",
@@ -226,6 +229,29 @@ def write_report(grids: Sequence[Grid], folder: Path, *, quick: bool = False) ->
     path = folder / f"{name}.html"
     write_text(path, _page(used, pages))
     return path
+
+
+def as_table(grid: Grid, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the results say about a grid, fit for JSON; ``runs`` are the measures by seed."""
+    return {
+        "name": grid.name,
+        "title": grid.title,
+        "measure": grid.measure,
+        "unit": grid.unit,
+        "rows": [
+            {
+                "method": line.row.label,
+                "paper": line.row.paper or None,
+                "mean": line.mean,
+                "runs": {str(seed): value for seed, value in line.by_seed.items()},
+                "diverged": line.failures,
+                "learning_rate": line.rate,
+                "learning_rates_tried": list(line.tried),
+                "complete": line.complete,
+            }
+            for line in summarise(grid, results)
+        ],
+    }
 
 
 def _provenance(grids: Sequence[Grid], results: Mapping[str, dict[str, Any]]) -> str:

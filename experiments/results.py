@@ -80,7 +80,7 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
         except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
             raise ValueError(f"{path} is no result of this version ({error})") from error
         if name != path.stem:
-            raise ValueError(f"{path} holds the result of {name}: give it back its name")
+            raise ValueError(f"{path} holds the result of {name}: rename it to {name}.json")
         results[name] = result
     return results
 

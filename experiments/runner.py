@@ -2,7 +2,6 @@
 
 import shutil
 from contextlib import suppress
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,14 @@ import pyro
 
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.experiments import measures
-from sfnn_pyro.experiments.checkpointed_run import TRAINED, CheckpointedRun, OnProgress
+from sfnn_pyro.experiments.checkpointed_run import OnProgress, SingleRun
 from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.experiments.problems import (
     load_data,
     make_model,
     make_trainer,
 )
-from sfnn_pyro.experiments.results import result_path, write_run
+from sfnn_pyro.experiments.results import result_path
 from sfnn_pyro.experiments.vae_run import VAERun
 from sfnn_pyro.runs import locked
 from sfnn_pyro.system.atomic_files import remove_leftovers
@@ -35,8 +34,8 @@ def execute(
 ) -> Path:
     """Executes a run, unless its result is there, and writes its result file.
 
-    Its checkpoint lies in ``folder/work`` until then. The result of a training that becomes
-    infinite says so.
+    Its checkpoint is in ``folder/work`` until then. A training that becomes infinite has a result
+    with the key ``failure``.
 
     Arguments:
         run: the configuration.
@@ -57,7 +56,7 @@ def execute(
         with interruptible() as request, locked(work):
             remove_leftovers(path)
             interval = 60 * checkpoint_minutes
-            kind = VAERun if run.is_vae else _SingleRun
+            kind = VAERun if run.is_vae else _NetworkRun
             training = kind(
                 run, folder, work / "checkpoint.pt", device, on_progress, request, interval
             )
@@ -68,23 +67,16 @@ def execute(
     return path
 
 
-class _SingleRun(CheckpointedRun):
-    """A run under way; a training that becomes infinite has a result that says so."""
+class _NetworkRun(SingleRun):
+    """A run of a network that predicts y from x."""
 
     kind = "experiment"
-    probes: dict[str, Any]
 
     def build(self, saved: dict[str, Any]) -> None:
         self.data: Dataset = load_data(self.run_config, self.device)
         self.model = make_model(self.run_config, self.data, self.device)
         self.trainer = make_trainer(self.run_config, self.model, self.data)
         self.probes = {}
-
-    def fail(self, error: NonFiniteError) -> None:
-        self._write({"failure": str(error)})
-
-    def resume_hint(self) -> str:
-        return f"{self.run_config.name} is saved and will be resumed"
 
     def probe(self, epoch: int) -> None:
         self.probes[str(epoch)] = {
@@ -93,23 +85,7 @@ class _SingleRun(CheckpointedRun):
         }
 
     def measure(self) -> None:
-        def on_part(done: float) -> None:
-            self.on_progress(TRAINED + (1 - TRAINED) * done, "measured")
-            self.request.check()
-
         guide = None if self.run_config.proposal == "prior" else self.trainer.guide
-        found = measures.evaluations(self.run_config, self.model, self.data, on_part, guide)
+        found = measures.evaluations(self.run_config, self.model, self.data, self.on_part, guide)
         pictures = measures.figures(self.run_config, self.model, self.data)
-        self._write({"evaluations": found, **pictures})
-
-    def _write(self, result: dict[str, Any]) -> None:
-        write_run(
-            self.folder,
-            self.run_config,
-            result,
-            history=[list(astuple(epoch)) for epoch in self.trainer.history],
-            probes=self.probes,
-            data=self.data,
-            seconds=self.seconds,
-            device=self.device,
-        )
+        self.write({"evaluations": found, **pictures})

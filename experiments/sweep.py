@@ -1,16 +1,28 @@
 """A sweep over grids: plans from the available result files, runs, and plans again."""
 
+import time
 from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sfnn_pyro.experiments.grid import Grid, Run, plan
 from sfnn_pyro.experiments.local import Made, grouped, make, together
 from sfnn_pyro.experiments.on_ray import Cluster
 from sfnn_pyro.experiments.results import read_results
+from sfnn_pyro.system.extras import needed_for
+
+with needed_for("a sweep"):
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+LOG_SECONDS = 5.0
+"""Time between two lines of a run's progress where they go to a file."""
 
 
 def sweep(
@@ -67,6 +79,8 @@ def sweep(
                 break
             # One worker plans again after every run, since each result may choose a rate.
             some = grouped(pending, folder, device)[0] if alone else pending
+            if not console.is_terminal:  # a log, where no bar is drawn
+                console.print(f"{len(pending)} to make: {some[0].name} first", soft_wrap=True)
             progress.update(whole, total=done + len(pending), note=some[0].name)
             finished: Generator[Made]
             if alone:
@@ -80,7 +94,7 @@ def sweep(
                     done += 1
                     taken |= {run.name} if skipped else set()
                     progress.update(whole, completed=done, note=run.name)
-                    if not console.is_terminal:  # a log, where no bar is drawn
+                    if not console.is_terminal:
                         left = ", left to another process" if skipped else ""
                         console.print(f"{done}: {run.name}{left}", soft_wrap=True)
         progress.update(whole, total=done, completed=done, note="nothing left to run")
@@ -88,9 +102,15 @@ def sweep(
 
 def _alone(group: Sequence[Run], folder: Path, device: str, progress: Progress) -> Generator[Made]:
     task = progress.add_task(group[0].name, total=100, note="")
+    written = time.monotonic()
 
     def on_progress(done: float, note: str) -> None:
+        nonlocal written
         progress.update(task, completed=int(100 * done), note=note)
+        if not progress.console.is_terminal and time.monotonic() - written >= LOG_SECONDS:
+            written = time.monotonic()
+            line = f"{group[0].name}: {100 * done:.0f} %, {note}"
+            progress.console.print(line, soft_wrap=True)
 
     try:
         yield from make(group, folder, device, on_progress)

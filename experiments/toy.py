@@ -4,16 +4,17 @@
 and writes a JSON and a picture.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import pyro.distributions as dist
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.estimators import (
@@ -29,6 +30,10 @@ from sfnn_pyro.estimators import (
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import save_figure, write_text
+from sfnn_pyro.system.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TARGETS = (0.45, 0.49, 0.499, 0.501, 0.51)
 """p0. E[(b - p0)^2] is minimised: the optimum is p = 0 below one half, else p = 1."""
@@ -80,7 +85,7 @@ def curve(
             at = logits.detach().median().expand(1000).clone().requires_grad_()
             state = estimator.state_dict()
             variance = gradient(estimator, at, target).var().item()
-            if state:  # what is measured teaches nothing
+            if state:  # an estimator learns nothing from what is measured
                 estimator.load_state_dict(state)
             for name, value in zip(found, (step, low, middle, high, variance), strict=True):
                 found[name].append(value if name == "step" else float(f"{value:.4g}"))
@@ -93,7 +98,7 @@ def curve(
 def draw(results: dict[str, Any]) -> Figure:
     """Curves of p and of the gradient's variance, a column for each p0."""
     curves = results["curves"]
-    figure = Figure(figsize=(13, 5.4), layout="constrained")
+    figure = new_figure(figsize=(13, 5.4), layout="constrained")
     panels = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
     for column, (target, rows) in enumerate(curves.items()):
         for number, (name, one) in enumerate(rows.items()):
@@ -122,11 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m sfnn_pyro.experiments.toy",
         description="Train one unit on E[(b - p0)^2] by every estimator. Takes five minutes.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of toy.json and toy.png")
-    parser.add_argument("--steps", type=int, default=4000, help="steps of gradient descent")
-    parser.add_argument("--rate", type=float, default=1.0, help="learning rate")
-    parser.add_argument("--runs", type=int, default=100, help="trainings of each estimator")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="Folder of toy.json and toy.png.")
+    parser.add_argument("--steps", type=int, default=4000, help="Number of steps.")
+    parser.add_argument("--rate", type=float, default=1.0, help="Learning rate.")
+    parser.add_argument("--runs", type=int, default=100, help="Trainings of each estimator.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of all draws.")
     options = parser.parse_args(arguments)
     torch.set_default_dtype(torch.float64)
     curves: dict[str, Any] = {}

@@ -4,15 +4,15 @@
 minutes on one core and writes a JSON and a picture.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.bench import gradients_of, layers_of, passes_of
@@ -22,6 +22,10 @@ from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import save_figure, write_text
+from sfnn_pyro.system.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEPS = (0, 50, 200, 500, 1000, 2000, 3500, 5000)
 """Where the variance is measured, of the steps of the training."""
@@ -62,7 +66,7 @@ def measure(
 
 
 def follow(options: argparse.Namespace) -> dict[str, Any]:
-    """Trains one network and measures every estimator on the way."""
+    """Trains one network, and measures every estimator at some of its steps."""
     data = load_dataset("digits")
     torch.manual_seed(options.seed)
     model = SFNN([data.x_size, *HIDDEN, data.y_size])
@@ -99,8 +103,10 @@ def draw(result: dict[str, Any]) -> Figure:
     measured = result["measured"]
     first = next(iter(measured.values()))
     layers = list(next(iter(first.values()))["layers"])
-    figure = Figure(figsize=(12, 7.2), layout="constrained")
+    figure = new_figure(figsize=(12, 7.2), layout="constrained")
     panels = figure.subplots(2, len(layers), sharex=True, sharey="col", squeeze=False)
+    from matplotlib import colormaps
+
     colours = colormaps["tab20"]
     for number, (name, rows) in enumerate(measured.items()):
         steps = [int(step) for step in rows]
@@ -137,14 +143,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m sfnn_pyro.experiments.trajectory",
         description="Measure the variance of every estimator along one training.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the two files")
-    parser.add_argument("--steps", type=int, default=5000, help="steps of the training")
-    parser.add_argument("--trained-by", default="vimco", choices=tuple(ESTIMATORS))
-    parser.add_argument("--particles", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--rate", type=float, default=0.03, help="learning rate")
-    parser.add_argument("--repetitions", type=int, default=100, help="gradients measured")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="Folder of the two files.")
+    parser.add_argument("--steps", type=int, default=5000, help="Number of steps.")
+    parser.add_argument(
+        "--trained-by", default="vimco", choices=tuple(ESTIMATORS), help="Estimator that trains."
+    )
+    parser.add_argument("--particles", type=int, default=2, help="Number of particles M.")
+    parser.add_argument("--batch", type=int, default=50, help="Number of datapoints B.")
+    parser.add_argument("--rate", type=float, default=0.03, help="Learning rate.")
+    parser.add_argument("--repetitions", type=int, default=100, help="Gradients measured.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of all draws.")
     options = parser.parse_args(arguments)
     result = follow(options)
     settings = {**vars(options), "hidden": list(HIDDEN), "data": "digits"}

@@ -1,15 +1,14 @@
 """The recognition half of a variational autoencoder with Bernoulli latents."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyro
 import pyro.distributions as dist
-import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
 from sfnn_pyro.models.feedforward import feedforward
+from sfnn_pyro.models.signature import data_plate
 
 
 class BernoulliEncoder(PyroModule):
@@ -69,10 +68,5 @@ class BernoulliEncoder(PyroModule):
         if y.dim() != 2 or y.shape[1] != self.n_in:
             raise ValueError(f"y has shape {tuple(y.shape)}, expected (B, {self.n_in})")
         logits = self.encoder(y if self.mean is None else y - self.mean)
-        with self._data_plate(len(y)):
+        with data_plate(len(y), self.data_size):
             pyro.sample("h1", dist.Bernoulli(logits=logits, validate_args=False).to_event(1))
-
-    def _data_plate(self, batch_size: int) -> Any:
-        if self.data_size is None:
-            return pyro.plate("data", batch_size, dim=-1)
-        return pyro.plate("data", self.data_size, subsample=torch.arange(batch_size), dim=-1)

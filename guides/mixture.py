@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sfnn_pyro.particles.proposals import MixtureOf
+from sfnn_pyro.particles.proposals import MixtureOf, check_program
 
 
 class MixtureProposal(torch.nn.Module, MixtureOf):
@@ -52,6 +52,8 @@ class MixtureProposal(torch.nn.Module, MixtureOf):
         super().__init__()
         if not 0 < share < 1:
             raise ValueError(f"share={share}: must lie between 0 and 1")
+        check_program("prior", prior)
+        check_program("guide", guide)
         self.prior, self.guide, self.share = prior, guide, share
 
     @property

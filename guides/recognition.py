@@ -10,6 +10,11 @@ from pyro.nn import PyroModule
 from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 
+from sfnn_pyro.models.signature import data_plate
+from sfnn_pyro.system.numbers import check_whole
+
+MAX_WIDTH = 2**40
+
 
 class RecognitionNetwork(PyroModule):
     r"""Proposes the hidden layers from input *and* output, :math:`R(h | y, x)`.
@@ -45,8 +50,12 @@ class RecognitionNetwork(PyroModule):
 
     def __init__(self, model: Any, width: int = 200) -> None:
         super().__init__()
-        if width < 0:
-            raise ValueError(f"width={width}: must be 0 (no encoder) or more")
+        check_whole("width", width, 0, MAX_WIDTH)
+        if not hasattr(model, "sizes"):
+            raise ValueError(
+                f"model is a {type(model).__name__}: give an SFNN, whose widths are read; a guide "
+                "of another model is a program of your own"
+            )
         n_in, *hidden, n_out = model.sizes
         self.n_out, self.likelihood, self.data_size = n_out, model.likelihood, model.data_size
         self.encoder = torch.nn.Linear(n_in + n_out, width) if width else None
@@ -67,7 +76,7 @@ class RecognitionNetwork(PyroModule):
         if y is None:
             raise ValueError("a RecognitionNetwork proposes from y as well as x: y is missing")
         context = self._context(x, y)
-        with self._data_plate(x.shape[0]):
+        with data_plate(x.shape[0], self.data_size):
             h = None
             for number, layer in enumerate(self.from_context, 1):
                 logits = layer(context)
@@ -81,8 +90,3 @@ class RecognitionNetwork(PyroModule):
             y = torch.nn.functional.one_hot(y, self.n_out)
         context = torch.cat([x, y.to(x)], -1)
         return context if self.encoder is None else torch.tanh(self.encoder(context))
-
-    def _data_plate(self, batch_size: int) -> Any:
-        if self.data_size is None:
-            return pyro.plate("data", batch_size, dim=-1)
-        return pyro.plate("data", self.data_size, subsample=torch.arange(batch_size), dim=-1)

@@ -53,14 +53,8 @@ class Signature:
             check_whole("data_size", self.data_size, 1, MAX_WIDTH)
 
     def plate(self, batch_size: int) -> Any:
-        """The plate of the datapoints, with scale N/B where N is known."""
-        if self.data_size is None:
-            return pyro.plate("data", batch_size, dim=-1)
-        if self.data_size < batch_size:
-            raise ValueError(
-                f"a minibatch of {batch_size} is larger than data_size={self.data_size}"
-            )
-        return pyro.plate("data", self.data_size, subsample=torch.arange(batch_size), dim=-1)
+        """The plate of the datapoints, see ``data_plate``."""
+        return data_plate(batch_size, self.data_size)
 
     def output(self, o: Tensor) -> dist.Distribution:
         """The distribution of y, from the pre-activations of the output layer ``(..., n_out)``."""
@@ -102,6 +96,27 @@ class Signature:
             _check_labels(y, self.sizes[-1], parameter.device)
         else:
             _check_kind("y", y, parameter)
+
+
+def data_plate(batch_size: int, data_size: int | None = None) -> Any:
+    """The plate of the datapoints of a model or guide, with scale N/B where N is known.
+
+    Arguments:
+        batch_size: B, how many datapoints the call sees.
+        data_size: N, when they are a minibatch of a larger data set.
+
+    Raises:
+        ValueError: the minibatch is larger than the data set.
+
+    Example:
+        >>> data_plate(5, 20).size
+        20
+    """
+    if data_size is None:
+        return pyro.plate("data", batch_size, dim=-1)
+    if data_size < batch_size:
+        raise ValueError(f"a minibatch of {batch_size} is larger than data_size={data_size}")
+    return pyro.plate("data", data_size, subsample=torch.arange(batch_size), dim=-1)
 
 
 def check_sizes(sizes: Sequence[int]) -> list[int]:

@@ -1,6 +1,6 @@
 """Stochastic feedforward neural networks and multi-sample objectives, in Pyro.
 
-The names that most programs need are here; everything else lies in its package.
+The names that most programs need are here; the others are in their packages.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -4,6 +4,8 @@ r"""A bench for gradient estimators: bias, variance, signal, time and memory sid
 six minutes.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import statistics
@@ -11,11 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.estimators import ESTIMATORS, G5, RLOO, VIMCO, Estimator
@@ -23,13 +24,17 @@ from sfnn_pyro.evaluation.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.guides import PriorProposal, RecognitionNetwork
 from sfnn_pyro.particles import SiteTerm
 from sfnn_pyro.system.atomic_files import save_figure, write_text
+from sfnn_pyro.system.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Layers = dict[str, list[Tensor]]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one estimator does to one layer.
+    """Bias, variance and cost of one estimator for one layer.
 
     Arguments:
         estimator: its name.
@@ -194,7 +199,7 @@ def draw(
     """Bias and deviation of every estimator by layer; and the curves of Figure 1 (left)."""
     names = list(dict.fromkeys(r.estimator for r in measurements))
     layers = [layer for layer in dict.fromkeys(r.layer for r in measurements) if layer != "all"]
-    figure = Figure(figsize=(10.5, 3.6), layout="constrained")
+    figure = new_figure(figsize=(10.5, 3.6), layout="constrained")
     panels = figure.subplots(1, 3, width_ratios=[1, 1, 0.9])
     height = 0.8 / len(layers)
     for axes, field in zip(panels, ("bias", "deviation"), strict=False):
@@ -380,7 +385,7 @@ def main(folder: str) -> None:
         torch.nn.init.normal_(parameter, std=1.5)
     args = torch.rand(4, 6).round(), torch.rand(4, 6).round()
     guide = RecognitionNetwork(small, width=8)
-    names = [name for name in ESTIMATORS if name != "arms"]  # it refuses a second layer
+    names = [name for name in ESTIMATORS if name != "arms"]  # it accepts one layer alone
     chosen = {name: ESTIMATORS[name](num_particles=m) for name in names}
     exact = compare(chosen, small, args, guide, repetitions=2000)
 
@@ -427,13 +432,13 @@ Bias and deviation are relative to the norm of the target's gradient; ± is the 
 finite number of repetitions alone would show. At equal cost, the further forward runs of an
 estimator are counted: it is the deviation of means of gradients that the same runs give.
 `objective` is E[Chat_M], `likelihood` log P(y|x), `bound` E[Chat_1]: an estimator is measured
-against what it aims at.
+against its own target.
 
 ## A 6-3-2-6 network, M = 4, four datapoints, every target enumerated
 
 {exact}
-Those that declare themselves unbiased show no bias beyond chance; tests hold them to 1e-10 of
-their enumerated expectation. `arms` refuses a second layer and is not here. G4 and G5 have the
+Estimators declared unbiased show no bias beyond chance; tests compare them with their enumerated
+expectation to 1e-10. `arms` does not accept a second layer and is left out. G4 and G5 have the
 bias of self-normalised importance sampling, which falls as 1/M, and share it. `rws` is G4 with an
 untrained guide, which is worse than the prior.
 
@@ -453,5 +458,5 @@ if __name__ == "__main__":
         prog="python -m sfnn_pyro.bench",
         description="Measure bias, variance and cost of every estimator. Takes some minutes.",
     )
-    parser.add_argument("folder", help="folder to which the page and the picture are written")
+    parser.add_argument("folder", help="Folder of the page and the picture.")
     main(parser.parse_args().folder)

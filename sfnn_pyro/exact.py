@@ -1,4 +1,4 @@
-"""The short name of ``sfnn_pyro.evaluation.exact``."""
+"""The name of this module in the first release; new programs import the one below."""
 
 from sfnn_pyro.evaluation.exact import (
     exact_log_likelihood,

@@ -1,4 +1,4 @@
-"""The short name of ``sfnn_pyro.evaluation.imputation``."""
+"""The name of this module in the first release; new programs import the one below."""
 
 from sfnn_pyro.evaluation.imputation import (
     Imputation,

@@ -21,7 +21,7 @@ TINY = (
 """A training of eight steps."""
 
 
-PROGRESS = re.compile(r"^(?:train|evaluate): +\d+ %.*\n", re.MULTILINE)
+PROGRESS = re.compile(r"^(?:train|evaluate|impute): +\d+ %.*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -2,47 +2,53 @@
 
     pip install cosmic-ray
     python -m tests.mutation run.jsonl sfnn_pyro/particles/weights.py sfnn_pyro/estimators/*.py
+    python -m tests.mutation run.jsonl sfnn_pyro/particles/*.py --tests tests/test_particles.py
     python -m tests.mutation run.jsonl --report
 
 The operators are cosmic-ray's and a few of our own. Nothing is written to the sources: a process
 that has collected the tests forks once per mutant, and the child gives the functions that changed
 their new code and runs the tests that run the changed statement. Mutants that the file of results
-already holds are not run again; ``--again`` reruns those that survived. docs/mutation.md says what
-came out.
+already holds are not run again, and which test runs which line is kept beside it while sources and
+tests stay as they are: a run that was stopped resumes at once. ``--again`` reruns the mutants that
+survived. docs/mutation.md says what came out.
 """
 
 import argparse
 import ast
 import contextlib
 import functools
+import gc
+import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import math
 import os
 import re
+import resource
 import select
 import signal
 import sys
 import time
 import types
+import zlib
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+NAMES = "sites particles evaluation exact imputation predictions completions numbers"
+MORE_NAMES = "bad_input bernoulli first_mistakes random_bits reparam resampling units"
 TESTS = [
     "tests/estimators",
     "tests/guides",
-    *(f"tests/test_{name}.py" for name in ("particles", "sites", "evaluation", "numbers")),
-    *(f"tests/test_{name}.py" for name in ("weights", "bad_input", "bernoulli", "reparam")),
-    *(f"tests/test_{name}.py" for name in ("random_bits", "resampling", "units")),
-    "sfnn_pyro/estimators",
-    "sfnn_pyro/evaluation",
-    "sfnn_pyro/particles/resampling.py",
-    "sfnn_pyro/particles/weights.py",
-    "sfnn_pyro/distributions/units.py",
+    "tests/models",
+    *(f"tests/test_{name}.py" for name in f"{NAMES} {MORE_NAMES}".split()),
+    "tests/programs/test_found.py",
+    *(f"sfnn_pyro/{name}" for name in ("particles", "estimators", "evaluation", "distributions")),
 ]
+TRACED = "sfnn_pyro"
 OPERATORS = re.compile(
     r"core/(NumberReplacer|RemoveDecorator|ZeroIterationForLoop|ExceptionReplacer|Replace("
     r"TrueWithFalse|FalseWithTrue|AndWithOr|OrWithAnd|BreakWithContinue|ContinueWithBreak|"
@@ -52,7 +58,7 @@ OPERATORS = re.compile(
     r"|Is_IsNot|IsNot_Is|In_NotIn|NotIn_In)|"
     r"UnaryOperator_(Delete_USub|USub_Invert|Delete_Not|Delete_Invert)))$"
 )
-TIMEOUT = 180  # seconds
+TIMEOUT = 60  # seconds of processor time, whatever else the machine does
 
 
 # --- mutants ------------------------------------------------------------------------------------
@@ -88,8 +94,10 @@ def _skipped(tree):
             yield node.annotation
         elif isinstance(node, ast.FunctionDef) and node.returns:
             yield node.returns
-        elif isinstance(node, ast.Raise | ast.Assert):
-            yield node.exc if isinstance(node, ast.Raise) else node
+        elif isinstance(node, ast.Raise) and node.exc:
+            yield node.exc
+        elif isinstance(node, ast.Assert):
+            yield node
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript):
             yield node
@@ -169,9 +177,9 @@ def _drop_keyword(source, keyword):
 
 
 def swap(path, text):
-    """Gives the functions of a loaded module the code of its changed source.
+    """Gives the functions and classes of a loaded module the code and values of changed source.
 
-    Returns the names of those that changed: none when the change lies outside every function.
+    Returns the names of those that changed: none when the change lies outside all of them.
     """
     module = sys.modules[_module(path)]
     fresh = types.ModuleType(module.__name__)
@@ -189,6 +197,21 @@ def swap(path, text):
                 same = False
         if not same:
             changed.append(old.__code__.co_qualname)
+    for name, value in vars(fresh).items():
+        if isinstance(value, type) and value.__module__ == module.__name__:
+            changed += _swap_attributes(getattr(module, name), value)
+    return changed
+
+
+def _swap_attributes(old, new):
+    """Gives a class the changed values among its attributes; returns their names."""
+    changed, fields = [], getattr(old, "__dataclass_fields__", {})  # whose defaults __init__ has
+    for name, value in vars(new).items():
+        plain = isinstance(value, bool | int | float | str | tuple | frozenset | None)
+        plain = plain and name not in fields and not name.startswith("__")
+        if plain and repr(vars(old).get(name)) != repr(value):
+            setattr(old, name, value)
+            changed.append(name)
     return changed
 
 
@@ -245,9 +268,9 @@ class Changed(importlib.machinery.SourceFileLoader):
 class Watch:
     """Notes the first test that failed and how long each took."""
 
-    def __init__(self, order=None, limit=None, finder=None):
+    def __init__(self, order=None, finder=None):
         self.failed, self.seconds = None, Counter()
-        self.order, self.limit, self.finder = order, limit, finder
+        self.order, self.finder = order, finder
 
     def pytest_sessionstart(self, session):
         if self.finder:  # before pytest's own, which would read the file
@@ -255,7 +278,7 @@ class Watch:
 
     def pytest_collection_modifyitems(self, items):
         if self.order:
-            items[:] = sorted(items, key=self.order)[: self.limit]
+            items.sort(key=lambda item: self.order(item.nodeid))
 
     def pytest_runtest_logreport(self, report):
         self.seconds[report.nodeid] += report.duration
@@ -271,7 +294,7 @@ class Child:
     """A fork that runs a function and sends back its answer."""
 
     def __init__(self, work, timeout):
-        self.start, self.timeout, self.data = time.monotonic(), timeout, b""
+        self.start, self.data = time.monotonic(), b""
         self.reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid:
@@ -279,6 +302,8 @@ class Child:
             return
         os.close(self.reader)
         os.setsid()
+        spent = math.ceil(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + timeout, spent + timeout))
         answer = {"failed": "an exception outside the tests"}
         try:
             null = os.open(os.devnull, os.O_WRONLY)
@@ -298,16 +323,15 @@ class Child:
             piece = os.read(self.reader, 1 << 20)
             self.data += piece
             if not piece:
-                died = {"failed": "the process died"}
-                return self._end(json.loads(self.data) if self.data else died)
-        if time.monotonic() - self.start > self.timeout:
-            os.kill(self.pid, signal.SIGKILL)
-            return self._end({"failed": "timeout"})
+                return self._end()
         return None
 
-    def _end(self, answer):
-        os.waitpid(self.pid, 0)
+    def _end(self):
+        _, status = os.waitpid(self.pid, 0)
         os.close(self.reader)
+        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+        died = {"failed": "timeout" if late else "the process died"}
+        answer = json.loads(self.data) if self.data else died
         return answer | {"took": round(time.monotonic() - self.start, 2)}
 
     def wait(self):
@@ -319,32 +343,34 @@ class Child:
 # --- the run ------------------------------------------------------------------------------------
 
 ARGUMENTS = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
+ARGUMENTS += ["--tb=native"]  # the quickest
 ARGUMENTS += ["-k", "not learnt and not trains_a_plain"]  # long, and others see more
 
 
 class Run:
     """A pytest plugin: in the place of running the tests once, runs them for every mutant."""
 
-    def __init__(self, results, paths, workers, limit, again):
-        self.results, self.paths, self.workers, self.again = results, paths, workers, again
-        self.limit = limit
+    def __init__(self, options):
+        self.results, self.paths, self.workers = options.results, options.paths, options.workers
+        self.limit, self.share, self.again = options.limit, options.share, options.again
+        self.tests = options.tests
 
     def pytest_runtestloop(self, session):
-        self.items, self.watch = session.items, Watch()
+        self.items, self.watch = {item.nodeid: item for item in session.items}, Watch()
         session.config.pluginmanager.register(self.watch)
-        base = Child(self.baseline, 3600).wait()
-        if base["failed"]:
-            pytest.exit(f"without a mutant: {base['failed']}", 1)
+        base = self.baseline()
         self.seconds, self.lines = base["seconds"], base["lines"]
-        print(f"{len(self.items)} tests in {base['took']} s without a mutant", flush=True)
         done = {r["id"]: r for r in read(self.results)}
         todo = (
             (path, *mutant)
             for path in self.paths
             for mutant in mutants(path)
-            if mutant[0] not in done or (self.again and done[mutant[0]]["outcome"] == "survived")
+            if (mutant[0] not in done and zlib.crc32(mutant[0].encode()) < self.share * 2**32)
+            or (self.again and done[mutant[0]]["outcome"] == "survived")
         )
         self.killers = {path: Counter() for path in self.paths}
+        gc.collect()
+        gc.freeze()  # what is shared with the children stays shared
         with open(self.results, "a") as file:
             for row in self.outcomes(todo):
                 file.write(json.dumps(row) + "\n")
@@ -352,18 +378,32 @@ class Run:
         return True
 
     def baseline(self):
+        """How long each test takes and which lines it runs, without a mutant; kept in a file."""
+        kept = Path(f"{self.results}.baseline")
+        key = digest([TRACED, *self.tests])
+        if kept.exists() and (base := json.loads(kept.read_text()))["key"] == key:
+            return base
+        base = Child(self.trace, 3600).wait()
+        if base["failed"]:
+            pytest.exit(f"without a mutant: {base['failed']}", 1)
+        print(f"{len(self.items)} tests in {base['took']} s without a mutant", flush=True)
+        kept.write_text(json.dumps(base | {"key": key}))
+        return base
+
+    def trace(self):
         """In a child: every test once, with the lines that it runs."""
         import coverage
 
-        files = [str(ROOT / path) for path in self.paths]
-        traced = coverage.Coverage(data_file=None, config_file=False, include=files)
+        traced = coverage.Coverage(data_file=None, config_file=False, include=f"{ROOT}/{TRACED}/*")
         traced.start()
-        for item, after in zip(self.items, [*self.items[1:], None], strict=True):
+        items = list(self.items.values())
+        for item, after in zip(items, [*items[1:], None], strict=True):
             traced.switch_context(item.nodeid)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         traced.stop()
         data = traced.get_data()
-        lines = {p: data.contexts_by_lineno(str(ROOT / p)) for p in self.paths}
+        files = [Path(name).relative_to(ROOT) for name in data.measured_files()]
+        lines = {str(p): data.contexts_by_lineno(str(ROOT / p)) for p in files}
         return {"failed": self.watch.failed, "seconds": dict(self.watch.seconds), "lines": lines}
 
     def outcomes(self, todo):
@@ -387,14 +427,12 @@ class Run:
 
     def order(self, path):
         """Those that killed lately; then one of every parametrized test, the quick first."""
-        killers, seconds, nth = self.killers[path], self.seconds, Counter()
-
-        def key(item):
-            name = item.nodeid.partition("[")[0]
-            nth[name] += 1
-            return -killers[item.nodeid], nth[name], seconds.get(item.nodeid, 0.1)
-
-        return key
+        killers, seconds, nth, count = self.killers[path], self.seconds, {}, Counter()
+        for node in self.items:
+            name = node.partition("[")[0]
+            nth[node] = count[name]
+            count[name] += 1
+        return lambda node: (-killers[node], nth.get(node, 0), seconds.get(node, 0.1))
 
     def test(self, path, line, text):
         """In a child: the tests that run the changed statement, until the first failure."""
@@ -403,28 +441,36 @@ class Run:
             changed = swap(path, text)
         except Exception as error:
             return {"failed": f"import: {error!r}"[:200]}
-        if not changed:
-            return self.test_anew(path, text, order)
         first, last = statement(path, line)
-        run = self.lines[path]
-        nodes = {node for number in range(first, last + 1) for node in run.get(str(number), ())}
-        items = sorted((item for item in self.items if item.nodeid in nodes), key=order)
-        items = items[: self.limit]
+        run = self.lines.get(path, {})
+        nodes = {n for i in range(first, last + 1) for n in run.get(str(i), ())} & set(self.items)
+        if not nodes:  # it runs when the module is imported
+            nodes = {n for some in run.values() for n in some} & set(self.items)
+        chosen, seconds = [], 0.0
+        for node in sorted(nodes, key=order):
+            seconds += self.seconds.get(node, 0.1)
+            if chosen and self.limit is not None and seconds > self.limit:
+                break
+            chosen.append(node)
+        answer = {"tests": len(chosen), "of": len(nodes)}
+        if not changed:
+            return answer | self.test_anew(path, text, order, chosen)
+        items = [self.items[node] for node in chosen]
         for item, after in zip(items, [*items[1:], None], strict=True):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
             if self.watch.failed:
                 break
-        return {"failed": self.watch.failed, "tests": len(items)}
+        return answer | {"failed": self.watch.failed}
 
-    def test_anew(self, path, text, order):
+    def test_anew(self, path, text, order, chosen):
         """The same where what changed is not a function: everything is imported anew."""
         for name in list(sys.modules):
             if name.partition(".")[0] in ("sfnn_pyro", "tests") and name != __name__:
                 del sys.modules[name]
-        watch = Watch(order, self.limit, Finder(path, text))
+        watch = Watch(order, Finder(path, text))
         with contextlib.suppress(BaseException):
-            pytest.main([*ARGUMENTS, *existing_tests()], plugins=[watch])
-        return {"failed": watch.failed, "tests": len(watch.seconds), "anew": True}
+            pytest.main([*ARGUMENTS, *chosen], plugins=[watch])
+        return {"failed": watch.failed, "anew": True}
 
 
 def statement(path, line):
@@ -443,26 +489,36 @@ def statement(path, line):
     return best
 
 
-def existing_tests():
-    return [name for name in TESTS if (ROOT / name).exists()]
+def digest(paths):
+    """Of the contents of all modules in some folders and files."""
+    whole = hashlib.sha256()
+    for path in map(ROOT.joinpath, paths):
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            whole.update(file.read_bytes())
+    return whole.hexdigest()
 
 
-def run(results, paths, *options):
+def run(options):
     import torch
-    from hypothesis import HealthCheck, settings
+    from hypothesis import HealthCheck, Phase, settings
 
     torch.set_num_threads(1)
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
-    checks = list(HealthCheck)
     settings.register_profile(
-        "mutation", max_examples=5, deadline=None, database=None, suppress_health_check=checks
+        "mutation",
+        max_examples=5,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],  # a failure is enough: no simpler one is sought
+        suppress_health_check=list(HealthCheck),
     )
     settings.load_profile("mutation")
     # hypothesis is loaded already, which pytest warns of
     ignored = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     ARGUMENTS.extend(ignored)
-    pytest.main([*ARGUMENTS, *existing_tests()], plugins=[Run(results, paths, *options)])
+    pytest.main([*ARGUMENTS, *options.tests], plugins=[Run(options)])
 
 
 def read(results):
@@ -487,15 +543,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("results", help="file of outcomes, one JSON object a line")
     parser.add_argument("paths", nargs="*", help="modules, relative to the repository")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--limit", type=int, help="tests for each mutant, at most")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="files and folders of tests")
+    parser.add_argument("--workers", type=int, default=2, help="mutants tried at a time")
+    parser.add_argument("--limit", type=float, help="seconds of tests for each mutant, at most")
+    parser.add_argument("--share", type=float, default=1.0, help="part of the mutants to try")
     parser.add_argument("--again", action="store_true", help="rerun those that survived")
     parser.add_argument("--report", action="store_true", help="counts and survivors")
     options = parser.parse_args()
     if options.report:
         report(options.results)
     else:
-        run(options.results, options.paths, options.workers, options.limit, options.again)
+        run(options)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,10 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--device=abacus"], "device='abacus': give cpu or cuda"),
     (["train", "--out={out}", "--split=hairs"], "split='hairs': choose one of data, particles"),
     (["train", "--resume={run}", "--split=hairs"], "split='hairs': choose one of data, particles"),
+    (["train", "--out={out}", "--config={out}/run.toml"], "run.toml cannot be read (No such"),
+    (["train", "--resume={run}", "--config=run.toml"], "--config has no effect with --resume"),
+    (["train", "--print-config", "--epochs=0"], "epochs=0: must lie between 1 and"),
+    (["train", "--out={out}", "--tracker=wandb"], "tracker='wandb': choose one of none"),
     (["train", "--out={out}", "--particles=0"], "particles=0: must lie between 1"),
     (["train", "--out={out}", "--particles=-3"], "particles=-3"),
     (["train", "--out={out}", "--particles=many"], "--particles", "valid integer"),
@@ -77,6 +81,7 @@ COMMAND_LINES = [
     (["train", "--out={out}", "--estimator=vimco", "--particles=1"], "needs at least 2"),
     (["train", "--out={out}", "--proposal=posterior"], "proposal='posterior': choose one of prior"),
     (["train", "--out={out}", "--estimator=rws", "--proposal=prior"], "choose recognition or mix"),
+    (["train", "--out={out}", "--estimator=g5", "--proposal=mixture"], "give --estimator rws"),
     (["train", "--out={out}", "--estimator=g3", "--proposal=mixture"], "the estimator g3 does not"),
     (["train", "--out={out}", "--quiet", "--json", "--epochs=0"], "epochs=0"),
     (["train", "--out={out}", "--x=a"], "x='a': the data set 'digits' has its own", "--x"),
@@ -137,6 +142,7 @@ COMMAND_LINES = [
     (["evaluate", "{out}"], "holds no model.safetensors: give the folder"),
     (["evaluate", "{begun}"], "complete it with 'sfnn train --resume"),
     (["evaluate", "{file}"], "is no file of sfnn_pyro"),
+    (["evaluate", "{run}", "--proposal=guide"], "holds no guide: leave --proposal out"),
     (["evaluate", "{run}", "--particles=0"], "num_particles=0: must lie between 1"),
     (["evaluate", "{run}", "--split=all"], "split='all': choose train, validation or test"),
     (["complete", "{out}"], "holds no model.safetensors"),
@@ -157,7 +163,7 @@ def command_line(tmp_path, monkeypatch):
     """Folders that the rows name, and no data but the embedded."""
     torch.set_default_dtype(torch.float32)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "empty"))
-    monkeypatch.setattr("sfnn_pyro.data.cache.pooch.os_cache", lambda project: tmp_path / "empty")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     return {
         name: tmp_path / name for name in ("out", "run", "begun", "file", "stray", "pipe", "link")
     }

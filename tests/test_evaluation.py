@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
 from tests.estimators.expectation import Queue

@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from sfnn_pyro.exact import exact_log_likelihood, exact_objective
+from sfnn_pyro.evaluation.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.models import SFNN
 from tests.enumeration import joint_states, sfnn_log_probs, states
 

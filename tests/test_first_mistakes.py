@@ -2,24 +2,37 @@
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import SVI
 from pyro.optim import SGD
 
-from sfnn_pyro.estimators import G3, VIMCO
-from sfnn_pyro.guides import PriorProposal
+from sfnn_pyro.estimators import G3, G4, VIMCO
+from sfnn_pyro.evaluation import impute, log_likelihood
+from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN, HybridSFNN
-from sfnn_pyro.runs import RunConfig
+from sfnn_pyro.runs import RunConfig, load_run
 from sfnn_pyro.training import Schedule
 
 X = torch.rand(8, 4, dtype=torch.float64)
-Y = torch.rand(8, 2, dtype=torch.float64).round()
+Y = torch.tensor([[1.0, 0.0]] * 8, dtype=torch.float64)
 
 
-def step(x, y):
-    model = SFNN([4, 3, 2])
-    SVI(model, PriorProposal(model), SGD({"lr": 0.01}), G3(5)).step(x, y)
+def step(x, y, model=None):
+    estimator = G4(5) if model else G3(5)
+    model = model or SFNN([4, 3, 2])
+    SVI(model, PriorProposal(model), SGD({"lr": 0.01}), estimator).step(x, y)
+
+
+def without_plate(x, y):
+    h = pyro.sample("h", dist.Bernoulli(x.sigmoid()).to_event(1))
+    pyro.sample("y", dist.Bernoulli(h[..., :2].sigmoid()).to_event(1), obs=y)
+
+
+def without_events(x, y):
+    h = pyro.sample("h", dist.Bernoulli(x.sigmoid()))
+    pyro.sample("y", dist.Bernoulli(h[..., :2].sigmoid()), obs=y)
 
 
 MISTAKES = [
@@ -45,6 +58,24 @@ MISTAKES = [
     (lambda: Schedule(momentum=True), "momentum=True: give a number"),
     (lambda: Schedule(seed=1.0), "seed=1.0: give a whole number, such as 1"),
     (lambda: RunConfig(particles=2.0), "particles=2.0: give a whole number, such as 2"),
+    (lambda: RunConfig(hidden=5), "hidden=5: give a tuple of widths, such as (200, 200)"),
+    (lambda: RunConfig(data=None), "data=None: name a data set, or give a path"),
+    (lambda: RunConfig(schedule={"epochs": 3}), "schedule={'epochs': 3}: give Schedule(...)"),
+    (lambda: step(X, Y, without_plate), "site 'h' has the batch shape (8,) and stands in no plate"),
+    (lambda: step(X, Y, without_events), "'with pyro.plate(\"data\", N):', N the number of data"),
+    (lambda: step(X, None), "the model has no observed site"),
+    (lambda: step(Y, X), "x has shape (8, 2), expected (B, 4) with B at least 1"),
+    (lambda: step(X, Y * 255), "the observed value 255 in row 0 is outside the support of a Bern"),
+    (lambda: step(X.float(), Y), "x is torch.float32 on cpu, the model torch.float64 on cpu"),
+    (lambda: step(X, Y.long()), "y is torch.int64 on cpu, the model torch.float64 on cpu: convert"),
+    (lambda: PriorProposal(SFNN), "model is the class SFNN: make one of it first"),
+    (lambda: MixtureProposal(PriorProposal(print), None), "guide is a NoneType: give a function"),
+    (lambda: RecognitionNetwork(print), "model is a builtin_function_or_method: give an SFNN"),
+    (lambda: RecognitionNetwork(SFNN([4, 3, 2]), 2.5), "width=2.5: give a whole number"),
+    (lambda: log_likelihood(X, SFNN([4, 3, 2]), Y), "model is a Tensor: give a function or a"),
+    (lambda: log_likelihood(SFNN([4, 3, 2]), X, Y, guide="prior"), "guide is a str: give a func"),
+    (lambda: impute(SFNN([4, 3, 2]), X, Y, Y[0] + 0.5), "known holds other values than 0 and 1"),
+    (lambda: load_run("/nowhere"), "/nowhere holds no model.safetensors: give the folder"),
 ]
 
 
@@ -61,3 +92,5 @@ def test_numbers_of_numpy_are_numbers():
     assert schedule.epochs == 3 and G3(np.int64(5)).num_particles == 5
     pyro.clear_param_store()
     step(X, Y)
+    config = RunConfig(hidden=[np.int64(3)], particles=np.int64(2), schedule=schedule)
+    assert RunConfig.from_json(config.to_json()) == config

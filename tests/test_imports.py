@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -27,3 +28,18 @@ def test_the_import_loads_neither_pyro_nor_what_an_extra_brings():
     code = "import sfnn_pyro, sys; print(sorted({'pyro', 'torch', 'ray'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("exact", "evaluation.exact"),
+        ("imputation", "evaluation.imputation"),
+        ("weights", "particles.weights"),
+    ],
+)
+def test_modules_that_the_first_release_documented_have_both_names(old, new):
+    before = import_module(f"sfnn_pyro.{old}")
+    after = import_module(f"sfnn_pyro.{new}")
+    assert before.__all__
+    assert all(getattr(before, name) is getattr(after, name) for name in before.__all__)

@@ -5,9 +5,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.imputation import impute
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
-from sfnn_pyro.imputation import impute
 from sfnn_pyro.models import SFNN
 from tests.statistics import SIGMAS, unbiased
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sfnn_pyro.estimators import ESTIMATORS, G3, G4, G5, VIMCO
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.particles.weights import effective_sample_size, log_mean_exp, responsibilities

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from sfnn_pyro.models import SFNN, HybridSFNN
-from sfnn_pyro.predictions import (
+from sfnn_pyro.evaluation.predictions import (
     binary_entropy,
     predictive_mean,
     squared_error,
     unit_probabilities,
 )
+from sfnn_pyro.models import SFNN, HybridSFNN
 from sfnn_pyro.reparam import deterministic
 from tests.enumeration import joint_states, sfnn_log_probs
 from tests.statistics import same_mean

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyro import poutine
 
-from sfnn_pyro.estimators import Compiled
+from sfnn_pyro.estimators import ESTIMATORS, Compiled
 from sfnn_pyro.runs import (
     RunConfig,
     RunError,
@@ -24,6 +24,7 @@ from sfnn_pyro.runs import (
     save,
     train_run,
 )
+from sfnn_pyro.runs.choices import accepts
 from sfnn_pyro.system.sealed_files import SealError, read_sealed, write_sealed
 from sfnn_pyro.system.stop_requests import Interrupted
 from sfnn_pyro.training import NonFiniteError, Schedule
@@ -124,9 +125,9 @@ def test_a_training_of_the_first_release_is_saved_in_the_second_format(first_rel
     train_run(CONFIG, first_release)
 
 
-@pytest.mark.parametrize("proposal", ["prior", "mixture"])
-def test_a_model_opens_without_this_package(tmp_path, proposal):
-    config = replace(CONFIG, estimator="g4", proposal=proposal)
+@pytest.mark.parametrize(("estimator", "proposal"), [("g4", "prior"), ("rws", "mixture")])
+def test_a_model_opens_without_this_package(tmp_path, estimator, proposal):
+    config = replace(CONFIG, estimator=estimator, proposal=proposal)
     model, data = train_run(config, tmp_path)
     path = tmp_path / "model.safetensors"
     tensors = safetensors.torch.load_file(path)
@@ -141,9 +142,9 @@ def test_a_model_opens_without_this_package(tmp_path, proposal):
 
 RUNS = [
     {"proposal": "prior"},
-    {"proposal": "recognition", "ema": 0.5},
+    {"estimator": "rws", "proposal": "recognition", "ema": 0.5},
     {"network": "deterministic", "estimator": "g3"},
-    {"network": "hybrid", "stochastic": 1, "proposal": "recognition"},
+    {"network": "hybrid", "stochastic": 1, "estimator": "rws", "proposal": "recognition"},
     {"network": "coins", "stochastic": 1, "ema": 0.5},
 ]
 
@@ -311,3 +312,22 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     train_run(CONFIG, tmp_path)
     assert not (tmp_path / ".checkpoint.pt.abc123").exists()
     assert "checkpoint.pt" not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("proposal", ["recognition", "mixture"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_learned_proposal_is_learned(estimator, proposal):
+    """Whatever estimator takes it gives every parameter of it a gradient; no other is accepted."""
+    if not accepts(estimator, proposal):
+        with pytest.raises(RunError, match=f"proposal='{proposal}': the estimator {estimator}"):
+            RunConfig(estimator=estimator, proposal=proposal)
+        return
+    config = RunConfig(
+        hidden=(3,), estimator=estimator, proposal=proposal, encoder=3, particles=4,
+    )  # fmt: skip
+    data = config.load_data()
+    model = config.make_model(data)
+    trainer = config.make_trainer(model, data)
+    trainer.compute_gradients(torch.arange(20))
+    assert all(p.grad is not None and p.grad.any() for p in trainer.trained[4:])
+    assert len(trainer.trained) > 4

@@ -99,7 +99,9 @@ def data_describe(
 def data_download(
     name: Annotated[
         str,
-        typer.Argument(help="Data set to download: mnist, fashion-mnist, omniglot or olivetti."),
+        typer.Argument(
+            metavar="NAME", help="Data set to download: mnist, fashion-mnist, omniglot or olivetti."
+        ),
     ],
     as_json: Json = False,
 ) -> None:

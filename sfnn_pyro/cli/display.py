@@ -51,6 +51,17 @@ RunFolder = Annotated[
     ),
 ]
 
+MovedData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        parser=path_of,
+        metavar="PATH",
+        help="Place of the run's own file or folder of data, if it was moved since the training. "
+        "Its checksum must be the recorded one.",
+    ),
+]
+
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress on standard error.")]
 
 Json = Annotated[

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sfnn_pyro.cli.display import (
     Json,
+    MovedData,
     Quiet,
     RunFolder,
     path_option,
@@ -26,7 +27,8 @@ from sfnn_pyro.runs import (
     MAX_PARTICLES,
     RunConfig,
     RunError,
-    load_model,
+    SavedRun,
+    load_run,
     machine,
     standard_error,
 )
@@ -34,6 +36,7 @@ from sfnn_pyro.system.atomic_files import WriteError, write_text
 from sfnn_pyro.system.numbers import check_whole
 
 SPLITS = ("train", "validation", "test")
+PROPOSALS = ("prior", "guide")
 
 
 def evaluate(
@@ -44,19 +47,32 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Part of the data to evaluate: test, validation or train.")
     ] = "test",
+    proposal: Annotated[
+        str,
+        typer.Option(
+            help="Where particles are drawn from: prior, or guide for the proposal that was "
+            "learned by a run with --proposal recognition or mixture."
+        ),
+    ] = "prior",
     out: Annotated[
         Path | None,
         path_option("File of the result. If not given, it is written beside the model."),
     ] = None,
+    moved: MovedData = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Estimate the likelihood of a part of the data under a trained network.
 
-    The result is printed and written to a file; a run that cannot be written is evaluated too.
+    The mean negative log-likelihood of a datapoint, in nats, and its standard error are printed and
+    written to a file; a run that cannot be written is evaluated too.
     """
-    model, config, data = load_model(run)
-    values = evaluate_split(model, config, data, split, particles, quiet=quiet)
+    _check(split, particles)
+    saved = load_run(run, moved)
+    guide = chosen_guide(saved, proposal, run)
+    values = evaluate_split(
+        saved.model, saved.config, saved.data, split, particles, guide=guide, quiet=quiet
+    )
     if values.isnan().any():
         raise RunError(
             f"{run}: the likelihood of {int(values.isnan().sum())} of {len(values)} datapoints is "
@@ -66,18 +82,22 @@ def evaluate(
         {
             "split": split,
             "particles": particles,
+            "proposal": proposal,
             "datapoints": len(values),
             "negative_log_likelihood": -values.mean().item(),
             "standard_error": standard_error(values),
-            "config": json.loads(config.to_json()),
+            "config": json.loads(saved.config.to_json()),
             "machine": machine(),
         }
     )
     if as_json:
         print_json(result)
     else:
-        print(f"negative log-likelihood, {split}, M = {particles}: {with_error(-values)} nats")
-    name = f"evaluation-{split}-{particles}.json"
+        drawn = "" if guide is None else ", from the guide"
+        print(
+            f"negative log-likelihood, {split}, M = {particles}{drawn}: {with_error(-values)} nats"
+        )
+    name = f"evaluation-{split}-{particles}{'' if guide is None else '-guide'}.json"
     beside = run / name if run.is_dir() else run.with_name(f"{run.stem}-{name}")
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     try:
@@ -98,13 +118,14 @@ def evaluate_split(
     split: str,
     particles: int,
     *,
+    guide: Any = None,
     quiet: bool = False,
 ) -> Tensor:
     """Log-likelihood of every datapoint of a split, in nats; shows the progress."""
-    if split not in SPLITS:
-        raise ValueError(f"split={split!r}: choose train, validation or test")
-    check_whole("num_particles", particles, 1, MAX_PARTICLES)
+    _check(split, particles)
     part = getattr(data, split)
+    if not len(part):
+        raise ValueError(f"split={split!r}: the run set no data aside for it; choose another")
     torch.manual_seed(config.schedule.seed)
     done = 0
     with shown_progress("evaluate", quiet=quiet) as on_progress:
@@ -115,5 +136,34 @@ def evaluate_split(
             on_progress(done / len(part), "")
 
         return log_likelihood(
-            config.program(model), part.x, part.y, num_particles=particles, on_batch=on_batch
+            config.program(model),
+            part.x,
+            part.y,
+            guide=guide,
+            num_particles=particles,
+            on_batch=on_batch,
         )
+
+
+def chosen_guide(saved: SavedRun, proposal: str, run: Path) -> Any:
+    """The learned proposal of a run, or None for the prior.
+
+    Raises:
+        ValueError: there is no such proposal, or the run has learned none.
+    """
+    if proposal not in PROPOSALS:
+        raise ValueError(f"proposal={proposal!r}: choose one of {', '.join(PROPOSALS)}")
+    if proposal == "prior":
+        return None
+    if saved.config.proposal == "prior":
+        raise RunError(
+            f"{run} was trained with the prior as proposal and holds no guide: leave --proposal "
+            "out, or train with --proposal recognition or mixture"
+        )
+    return saved.guide
+
+
+def _check(split: str, particles: int) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: choose train, validation or test")
+    check_whole("num_particles", particles, 1, MAX_PARTICLES)

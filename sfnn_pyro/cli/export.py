@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from sfnn_pyro.cli.display import RunFolder, path_option, shown_progress
+from sfnn_pyro.cli.display import (
+    Json,
+    MovedData,
+    Quiet,
+    RunFolder,
+    path_option,
+    print_json,
+    shown_progress,
+)
 from sfnn_pyro.web.run_exporter import export_run
 
 Deterministic = Annotated[
@@ -16,7 +24,8 @@ RecognitionEpochs = Annotated[
     int,
     typer.Option(
         help="Number of epochs for which a recognition network is trained, which proposes samples "
-        "that fit the evidence. It is kept in the run folder as recognition.safetensors.",
+        "that fit what was drawn. It is kept in the run folder as recognition.safetensors. 0 "
+        "trains none, and shows one that is there.",
         min=0,
     ),
 ]
@@ -33,32 +42,46 @@ def export(
     examples: Annotated[
         str,
         typer.Option(
-            help="Rows of the test data to start a drawing from, such as 371,321. If not given, "
-            "six ambiguous ones and six others."
+            help="Numbers of the test pictures, from 0, that a drawing may start from, such as "
+            "371,321. If not given, six ambiguous ones and six others."
         ),
     ] = "",
+    moved: MovedData = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Write a page on which a person draws half a picture and the network completes it.
 
     The page needs no server: open its index.html by a double click, or copy the folder to any
     web server.
     """
-    page = export_with_progress(run, out, deterministic, recognition_epochs, _rows(examples))
+    rows = _rows(examples)
+    page = export_with_progress(run, out, deterministic, recognition_epochs, rows, moved, quiet)
     size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
-    print(f"Wrote {page} ({size / 1e6:.1f} MB with its weights)")
+    if as_json:
+        print_json({"page": str(page), "bytes": size})
+    else:
+        print(f"Wrote {page} ({size / 1e6:.1f} MB with its weights)")
 
 
 def export_with_progress(
-    run: Path, out: Path, deterministic: Path | None, epochs: int, rows: tuple[int, ...] = ()
+    run: Path,
+    out: Path,
+    deterministic: Path | None,
+    epochs: int,
+    rows: tuple[int, ...] = (),
+    moved: Path | None = None,
+    quiet: bool = False,
 ) -> Path:
     """Exports a run; a progress bar follows the training of a recognition network."""
-    with shown_progress("recognition network", quiet=not epochs) as on_progress:
+    with shown_progress("recognition network", quiet=quiet or not epochs) as on_progress:
         return export_run(
             run,
             out,
             deterministic=deterministic,
             recognition_epochs=epochs,
             rows=rows,
+            data=moved,
             on_step=lambda done: on_progress(done, ""),
         )
 

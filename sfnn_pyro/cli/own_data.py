@@ -10,8 +10,8 @@ from sfnn_pyro.data.splits import LIKELIHOODS
 OwnX = Annotated[
     str,
     typer.Option(
-        help="Input of your own data: the name of an array, or names, numbers from 0 or ranges of "
-        "columns, such as 0-31."
+        help="Input of your own data: the name of an array; or columns of a table by their names, "
+        "numbers from 0 or ranges such as 0-31, separated by commas."
     ),
 ]
 OwnY = Annotated[
@@ -36,8 +36,8 @@ OwnShape = Annotated[
 OwnScale = Annotated[
     float,
     typer.Option(
-        help="Number by which values of your own data are divided. 0 for 255 where they are bytes "
-        "and 1 otherwise."
+        help="Number by which the values of your own data are divided. 0 divides bytes by 255 and "
+        "leaves other values as they are."
     ),
 ]
 OwnValidation = Annotated[
@@ -46,9 +46,7 @@ OwnValidation = Annotated[
 OwnTest = Annotated[
     float, typer.Option(help="Share of your own data that is set aside for the test.")
 ]
-OwnSplitSeed = Annotated[
-    int, typer.Option(help="Seed of the choice of the validation and test data of your own.")
-]
+OwnSplitSeed = Annotated[int, typer.Option(help="Seed by which your own data are split.")]
 Likelihood = Annotated[
     str,
     typer.Option(

@@ -15,11 +15,14 @@ from sfnn_pyro.cli.datasets import data_app
 from sfnn_pyro.cli.demo import demo
 from sfnn_pyro.cli.evaluate import evaluate
 from sfnn_pyro.cli.export import export
+from sfnn_pyro.cli.impute import impute
 from sfnn_pyro.cli.reproduce import reproduce
+from sfnn_pyro.cli.sample import sample
 from sfnn_pyro.cli.show import show
 from sfnn_pyro.cli.train import train
 from sfnn_pyro.distributed import launched
 from sfnn_pyro.system.allocator import keep_pages
+from sfnn_pyro.system.extras import MissingExtraError
 from sfnn_pyro.system.stop_requests import INTERRUPTED, Interrupted
 from sfnn_pyro.system.streams import flush_output
 from sfnn_pyro.training import TrainingError
@@ -28,6 +31,8 @@ LESS_MEMORY = {
     "train": "fewer --particles, a smaller --batch-size or --hidden",
     "evaluate": "a model with smaller layers",
     "complete": "fewer --samples or --rows",
+    "sample": "fewer --samples or --rows",
+    "impute": "fewer --particles, --samples or --rows",
     "reproduce": "fewer --workers",
 }
 """What to give a command for which the memory did not suffice."""
@@ -38,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, evaluate, complete, export, show, reproduce):
+for command in (demo, train, evaluate, complete, sample, impute, export, show, reproduce):
     app.command()(command)
 app.add_typer(data_app, name="data")
 
@@ -73,11 +78,11 @@ def _run() -> int:
     """Runs the command line; its exit code."""
     keep_pages()
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="sfnn")
         flush_output()
     except Interrupted as error:
         _fail(str(error), 128 + error.number)
-    except (ValueError, TrainingError, OSError) as error:
+    except (ValueError, TrainingError, OSError, MissingExtraError) as error:
         _fail(_one_line(error))
     except Exception as error:
         if _is_out_of_memory(error):

@@ -5,6 +5,7 @@ import signal
 import sys
 from typing import Any
 
+from sfnn_pyro.system.extras import MissingExtraError, needed_for
 from sfnn_pyro.system.stop_requests import INTERRUPTED
 from sfnn_pyro.system.streams import write_any_text
 from sfnn_pyro.system.threads import wait_passively
@@ -14,11 +15,15 @@ def main() -> None:
     """Runs the command line; an error is one line on standard error and a nonzero exit code."""
     wait_passively()
     write_any_text()
-    # Somebody who ignores SIGINT, such as nohup, keeps doing so.
+    # A process that ignores SIGINT, such as one under nohup, still does.
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if usual:
         signal.signal(signal.SIGINT, _leave_at_once)
-    from sfnn_pyro.cli.program import run
+    try:
+        with needed_for("the command line"):
+            from sfnn_pyro.cli.program import run
+    except MissingExtraError as error:
+        sys.exit(f"sfnn: {error}")
 
     if usual:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,14 +2,16 @@
 
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sfnn_pyro.cli.display import (
     Json,
     Quiet,
+    path_of,
     path_option,
     print_json,
     shown_progress,
@@ -27,6 +29,7 @@ from sfnn_pyro.cli.own_data import (
     OwnY,
     sides,
 )
+from sfnn_pyro.cli.trackers import tracked
 from sfnn_pyro.data import DATASET_NAMES, Dataset, OwnData
 from sfnn_pyro.data.own import KINDS
 from sfnn_pyro.distributed import (
@@ -40,27 +43,44 @@ from sfnn_pyro.distributed import (
 from sfnn_pyro.estimators import ESTIMATORS
 from sfnn_pyro.models import SFNN
 from sfnn_pyro.runs import (
-    NETWORKS,
     PRECISIONS,
     PROPOSALS,
     RunConfig,
     RunError,
+    flat,
+    make_config,
     read_config,
+    read_config_file,
+    to_toml,
     train_run,
 )
-from sfnn_pyro.runs.configuration import proposal_for
 from sfnn_pyro.runs.folder import read_history
 from sfnn_pyro.runs.presets import PRESETS, preset
 from sfnn_pyro.runs.saved_run import model_file
 from sfnn_pyro.system.shell_words import command
-from sfnn_pyro.training import OPTIMIZERS, Schedule, Trainer, TrainingError
+from sfnn_pyro.training import OPTIMIZERS, Callback, Schedule, Trainer, TrainingError
 
 DIVERGED = 3.0
 """How many times the log-likelihood of uniform guesses is no training's result."""
 
-_HOW_IT_RUNS = {"checkpoint_minutes", "device", "split", "timeout_minutes", "quiet", "as_json"}
-_ALLOWED_WITH_RESUME = {"resume", *_HOW_IT_RUNS}
-_ALLOWED_WITH_PRESET = {"preset_name", "out", "seed", "precision", *_HOW_IT_RUNS}
+_ALLOWED_WITH_RESUME = {
+    "resume",
+    "checkpoint_minutes",
+    "device",
+    "split",
+    "timeout_minutes",
+    "tracker",
+    "print_config",
+    "quiet",
+    "as_json",
+}
+
+
+# The options that are no part of a configuration; the others are read from the context, which
+# knows what was given, by ``_config``.
+_NO_CONFIGURATION = {*_ALLOWED_WITH_RESUME, "out", "config_file", "preset_name"}
+
+_ALLOWED_WITH_PRESET = {*_NO_CONFIGURATION, "seed", "precision"} - {"config_file"}
 
 
 def train(
@@ -73,6 +93,16 @@ def train(
         Path | None,
         path_option("Folder of a run to resume, with the configuration stored in it."),
     ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            parser=path_of,
+            metavar="PATH",
+            help="TOML file of a configuration, whose keys are the names of the options with _ in "
+            "the place of -. An option that is given beside it counts more.",
+        ),
+    ] = None,
     preset_name: Annotated[
         str | None,
         typer.Option(
@@ -82,11 +112,15 @@ def train(
             "--precision can be chosen beside it.",
         ),
     ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the configuration as TOML, and train nothing."),
+    ] = False,
     data: Annotated[
         str,
         typer.Option(
             help=f"Data to train on: one of {', '.join(DATASET_NAMES)}; or the path of your own, "
-            f"one of {', '.join(KINDS)}."
+            f"one of {', '.join(KINDS)}. With --resume, the place to which your own were moved."
         ),
     ] = RunConfig.data,
     x: OwnX = OwnData.x,
@@ -100,13 +134,22 @@ def train(
     likelihood: Likelihood = RunConfig.likelihood,
     binarise: Binarise = RunConfig.binarise,
     network: Annotated[
-        str, typer.Option(help=f"Kind of network, one of {', '.join(NETWORKS)}.")
+        str,
+        typer.Option(
+            help="Kind of network: sfnn, whose hidden units are stochastic; deterministic, where "
+            "none is; hybrid, where some of each layer are; or coins, a hybrid whose stochastic "
+            "units are fair coins."
+        ),
     ] = RunConfig.network,
     hidden: Annotated[
         str, typer.Option(help="Widths of the hidden layers, separated by commas.")
     ] = ",".join(map(str, RunConfig.hidden)),
     estimator: Annotated[
-        str, typer.Option(help=f"Gradient estimator, one of {', '.join(ESTIMATORS)}.")
+        str,
+        typer.Option(
+            help=f"Gradient estimator, one of {', '.join(ESTIMATORS)}. The page estimators.md of "
+            "the documentation compares them."
+        ),
     ] = RunConfig.estimator,
     proposal: Annotated[
         str | None,
@@ -116,17 +159,23 @@ def train(
         ),
     ] = None,
     encoder: Annotated[
-        int, typer.Option(help="Units of a learned proposal's encoder. 0 for no encoder.")
+        int,
+        typer.Option(
+            help="Number of units of the hidden layer through which a learned proposal reads input "
+            "and target. 0 for no such layer."
+        ),
     ] = RunConfig.encoder,
     stochastic: Annotated[
         int,
         typer.Option(
-            help="Stochastic units in each hidden layer of the networks hybrid and coins."
+            help="Number of stochastic units in each hidden layer of the networks hybrid and coins."
         ),
     ] = RunConfig.stochastic,
     kept: Annotated[
         int,
-        typer.Option(help="Number of particles that are back-propagated. 0 for all of them."),
+        typer.Option(
+            help="Number of particles with a gradient, drawn by their weights. 0 for all of them."
+        ),
     ] = RunConfig.kept,
     noise: Annotated[
         float,
@@ -139,7 +188,11 @@ def train(
         str, typer.Option(help=f"Optimizer, one of {', '.join(OPTIMIZERS)}.")
     ] = RunConfig.optimizer,
     weight_decay: Annotated[
-        float, typer.Option(help="Factor of each parameter that is added to its gradient.")
+        float,
+        typer.Option(
+            help="Factor by which each parameter is added to its gradient; with adamw, by which it "
+            "shrinks in a step, times the learning rate."
+        ),
     ] = Schedule.weight_decay,
     ema: Annotated[
         float,
@@ -166,7 +219,10 @@ def train(
         int, typer.Option(help="Number of passes over the training data.")
     ] = Schedule.epochs,
     learning_rate: Annotated[
-        float, typer.Option(help="Highest learning rate of the schedule.")
+        float,
+        typer.Option(
+            help="Highest learning rate of the schedule, which rises to it and falls towards 0."
+        ),
     ] = Schedule.learning_rate,
     batch_size: Annotated[
         int, typer.Option(help="Number of datapoints in a minibatch.")
@@ -187,14 +243,17 @@ def train(
         bool,
         typer.Option(
             "--compile",
-            help="Record the step and compile it, which takes about half a minute once and a few "
-            "seconds from then on. It pays from about ten thousand steps.",
+            help="Compile the training step, which takes about half a minute the first time and a "
+            "few seconds later. It pays from about ten thousand steps on.",
         ),
     ] = RunConfig.compile,
     device: Annotated[str, typer.Option(help="Device to compute on, cpu or cuda.")] = "cpu",
     split: Annotated[
         str,
-        typer.Option(help=f"What several processes divide among them, {' or '.join(SPLITS)}."),
+        typer.Option(
+            help="What several processes divide among them: data, the datapoints of each "
+            "minibatch; or particles, those of each datapoint."
+        ),
     ] = "data",
     timeout_minutes: Annotated[
         float,
@@ -202,6 +261,13 @@ def train(
             help="Minutes without an answer from another process after which it counts as lost."
         ),
     ] = TIMEOUT_MINUTES,
+    tracker: Annotated[
+        str,
+        typer.Option(
+            help="What follows the training: none, or tensorboard, for which events are written "
+            "to the folder tensorboard of the run."
+        ),
+    ] = "none",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -211,63 +277,29 @@ def train(
     train on several processes: torchrun --nproc-per-node 2 -m sfnn_pyro train ...; the same
     command, started again, resumes the run.
     """
-    if (out is None) == (resume is None):
+    if not print_config and (out is None) == (resume is None):
         raise ValueError("give --out for a new run, or --resume to resume one")
+    if resume is not None:
+        message = "{option} has no effect with --resume: leave it out"
+        _refuse_others(context, {*_ALLOWED_WITH_RESUME, "data"}, message)
+    if print_config:
+        config = _config(context) if resume is None else _stored_config(context, resume)
+        if as_json:
+            print_json(flat(config))
+        else:
+            print(to_toml(config), end="")
+        return
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
     if resume is not None:
-        message = "{option} has no effect with --resume: leave it out"
-        _refuse_others(context, _ALLOWED_WITH_RESUME, message)
-        config, folder = read_config(resume), resume
+        config, folder = _stored_config(context, resume), resume
     else:
         assert out is not None
         if not launched():
             _refuse_occupied(out)
-        folder = out
-    if resume is None and preset_name is not None:
-        config = preset(preset_name, seed=seed, precision=precision)
-        message = f"{{option}} is set by --preset {preset_name}: leave one of the two out"
-        _refuse_others(context, _ALLOWED_WITH_PRESET, message)
-    elif resume is None:
-        config = RunConfig(
-            data=data,
-            network=network,
-            hidden=_widths(hidden),
-            estimator=estimator,
-            particles=particles,
-            proposal=proposal or proposal_for(estimator),
-            encoder=encoder,
-            stochastic=stochastic,
-            kept=kept,
-            noise=noise,
-            optimizer=optimizer,
-            ema=ema,
-            patience=patience,
-            precision=precision,
-            likelihood=likelihood,
-            binarise=binarise,
-            own=OwnData(
-                x=x,
-                y=y,
-                input=input_part,
-                shape=sides(shape),
-                scale=scale,
-                validation=validation,
-                test=test,
-                split_seed=split_seed,
-            ),
-            compile=compile,
-            schedule=Schedule(
-                epochs=epochs,
-                learning_rate=learning_rate,
-                batch_size=batch_size,
-                momentum=momentum,
-                seed=seed,
-                weight_decay=weight_decay,
-            ),
-        )
+        config, folder = _config(context), out
     resumed = _resume_command(context, folder)
-    with joined(timeout_minutes) as group:
+    with joined(timeout_minutes) as group, tracked(tracker, folder) as callbacks:
         trained = train_with_progress(
             config,
             folder,
@@ -277,15 +309,18 @@ def train(
             split,
             quiet=quiet,
             resume_command=resumed,
+            callbacks=callbacks if group.is_first else (),
         )
     if group.is_first:
         last = check_not_diverged(folder, trained[1])
         if as_json:
             print_json({"run": str(folder), "complete": True, **last})
         else:
+            drawn = trained[1].x_shape is not None and trained[1].y_shape is not None
+            then = "complete" if drawn else "sample"
             print(
                 f"Complete: {folder}. Next: {shlex.join(['sfnn', 'evaluate', str(folder)])}; "
-                f"{shlex.join(['sfnn', 'complete', str(folder)])}"
+                f"{shlex.join(['sfnn', then, str(folder)])}"
             )
 
 
@@ -299,6 +334,7 @@ def train_with_progress(
     *,
     quiet: bool = False,
     resume_command: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[SFNN, Dataset]:
     """Trains in a run folder, as ``train_run`` does, and shows the progress."""
     group = group or ProcessGroup()
@@ -323,6 +359,7 @@ def train_with_progress(
             group=group,
             split=split,
             resume_command=resume_command,
+            callbacks=callbacks,
         )
 
 
@@ -358,7 +395,7 @@ def _resume_command(context: typer.Context, folder: Path) -> str:
     if launched():
         return "the same torchrun command"
     words = ["sfnn", "train", "--resume", str(folder)]
-    for name in ("checkpoint_minutes", "device", "quiet"):
+    for name in ("checkpoint_minutes", "device", "tracker", "quiet"):
         if _is_given(context, name):
             value = context.params[name]
             words += [_option(name), *([] if value is True else [str(value)])]
@@ -371,8 +408,47 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _option(name: str) -> str:
-    named = {"as_json": "--json", "input_part": "--input", "preset_name": "--preset"}
+    named = {
+        "as_json": "--json",
+        "input_part": "--input",
+        "config_file": "--config",
+        "preset_name": "--preset",
+    }
     return named.get(name, "--" + name.replace("_", "-"))
+
+
+def _config(context: typer.Context) -> RunConfig:
+    """The configuration of the options that are given and of ``--config`` or ``--preset``.
+
+    Raises:
+        RunError: the message names the file, if a value is at odds there.
+        ValueError: an option is given that the preset sets.
+    """
+    if (name := context.params["preset_name"]) is not None:
+        config = preset(name, seed=context.params["seed"], precision=context.params["precision"])
+        message = f"{{option}} is set by --preset {name}: leave one of the two out"
+        _refuse_others(context, _ALLOWED_WITH_PRESET, message)
+        return config
+    path = context.params["config_file"]
+    table: dict[str, Any] = {} if path is None else read_config_file(path)
+    for name, value in context.params.items():
+        if name in _NO_CONFIGURATION or not _is_given(context, name):
+            continue
+        read = {"hidden": _widths, "shape": sides}.get(name)
+        key = {"input_part": "input"}.get(name, name)
+        table[key] = value if read is None else read(value)
+    try:
+        return make_config(table)
+    except RunError as error:
+        if path is None:
+            raise
+        raise RunError(f"{path}: {error}") from error
+
+
+def _stored_config(context: typer.Context, folder: Path) -> RunConfig:
+    """The configuration of a run folder, with its data where --data says, if it is given."""
+    config = read_config(folder)
+    return config.with_data_at(context.params["data"]) if _is_given(context, "data") else config
 
 
 def _refuse_others(context: typer.Context, allowed: set[str], message: str) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-import pooch
 
 from sfnn_pyro.data.errors import DataError
 from sfnn_pyro.data.reading import git_blob, read_bytes, sha256
@@ -19,10 +18,22 @@ def data_folders(root: Path | str | None = None) -> list[Path]:
     """The folders that are searched, in order: ``root`` alone, else ``SFNN_DATA`` and the cache."""
     if root is not None:
         return [Path(root)]
-    folders = [Path(pooch.os_cache("sfnn_pyro"))]
+    folders = [user_cache()]
     if named := os.environ.get(VARIABLE):
         folders.insert(0, Path(named).expanduser())
     return folders
+
+
+def user_cache() -> Path:
+    """The folder of this package in the user's cache, where operating systems expect it.
+
+    Example:
+        >>> user_cache().name
+        'sfnn_pyro'
+    """
+    if sys.platform == "darwin":
+        return Path("~/Library/Caches/sfnn_pyro").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sfnn_pyro"
 
 
 def find(source: Source, file: SourceFile, root: Path | str | None = None) -> Path:

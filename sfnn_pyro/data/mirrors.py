@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import secrets
+import io
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
-
-import pooch
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from sfnn_pyro.data.cache import data_folders, has_checksum
 from sfnn_pyro.data.errors import DataError
-from sfnn_pyro.data.reading import read_bytes, sha256
+from sfnn_pyro.data.reading import decompressed, sha256
 from sfnn_pyro.data.sources import Source, SourceFile, source_of
+from sfnn_pyro.system.atomic_files import replacing
+from sfnn_pyro.system.extras import needed_for
 
 TIMEOUT = 30.0
 CHUNK = 2**16
@@ -33,9 +30,9 @@ def download(
 ) -> Path:
     """Fetch the files of a data set, unless they are there, and check them.
 
-    Every file is tried at one mirror after the other. It is written under another name,
-    checked by the SHA-256 of its decompressed contents, and only then renamed into place, so
-    that an interruption leaves nothing behind that looks like the file.
+    Every file is tried at one mirror after the other. It is checked by the SHA-256 of its
+    decompressed contents, written under another name and only then renamed into place, so that
+    an interruption leaves nothing behind that looks like the file.
 
     Arguments:
         name: ``"mnist"``, ``"fashion-mnist"``, ``"omniglot"`` or ``"olivetti"``.
@@ -47,6 +44,7 @@ def download(
         the folder of the files, ``root / name``.
 
     Raises:
+        MissingExtraError: pooch, which the extra ``cli`` brings, is not installed.
         DataError: there is nothing to download by that name, the folder cannot be written
             to, or no mirror has a file; the last states every mirror's reason.
 
@@ -59,35 +57,38 @@ def download(
     source = source_of(name)
     folder = data_folders(root)[0] / source.name
     sites = source.mirrors if mirrors is None else tuple(mirrors)
-    console = Console(stderr=True)
-    with _errors_about(folder), _bars(console, progress and console.is_terminal) as bars:
+    shown = progress and sys.stderr is not None and sys.stderr.isatty()
+    with _errors_about(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for file in source.files:
             target = folder / (file.name + source.suffix)
             if not _is_good(target, file, source):
-                _from_any(sites, target, file, source, bars)
+                raw = _from_any(sites, target, file, source, shown)
+                with replacing(target) as stream:
+                    stream.write(raw)
     return folder
 
 
 def _is_good(path: Path, file: SourceFile, source: Source) -> bool:
     try:
-        _check(path, file, source)
-    except _Refused:
+        if path.stat().st_size > file.limit + OVERHEAD:
+            return False
+        _check(path.read_bytes(), file, source)
+    except (OSError, _Refused):
         return False
     return True
 
 
 def _from_any(
-    sites: Sequence[str], target: Path, file: SourceFile, source: Source, bars: Progress
-) -> None:
+    sites: Sequence[str], target: Path, file: SourceFile, source: Source, shown: bool
+) -> bytes:
     reasons = []
     for site in sites:
         url = f"{site.rstrip('/')}/{target.name}"
         try:
-            with _temporary(target) as partial:
-                _fetch(url, partial, file, source, bars)
-                os.replace(partial, target)
-            return
+            raw = _fetch(url, file, shown)
+            _check(raw, file, source)
+            return raw
         except _Refused as refusal:
             reasons.append(f"{url}: {refusal}")
     raise DataError(
@@ -100,23 +101,23 @@ class _Refused(Exception):
     """Why a file could not be downloaded from a mirror."""
 
 
-def _fetch(url: str, partial: Path, file: SourceFile, source: Source, bars: Progress) -> None:
+def _fetch(url: str, file: SourceFile, shown: bool) -> bytes:
+    with needed_for("downloading"):
+        import pooch
     downloader = pooch.HTTPDownloader(
-        progressbar=_Bar(bars, file.name),
+        progressbar=shown,
         chunk_size=CHUNK,
         timeout=TIMEOUT,
         # The file as it is stored: else some servers' gzip would be undone on the way.
         headers={"Accept-Encoding": "identity"},
     )
-    with open(partial, "xb") as stream:
-        try:
-            downloader(url, _Capped(stream, file.limit + OVERHEAD), None)
-        # What requests raises is an OSError; a nonsensical address or length, a ValueError.
-        except (OSError, ValueError) as error:
-            raise _Refused(_brief(error)) from error
-        stream.flush()
-        os.fsync(stream.fileno())
-    _check(partial, file, source)
+    received = _Capped(file.limit + OVERHEAD)
+    try:
+        downloader(url, received, None)
+    # What requests raises is an OSError; a nonsensical address or length, a ValueError.
+    except (OSError, ValueError) as error:
+        raise _Refused(_brief(error)) from error
+    return received.getvalue()
 
 
 def _brief(error: Exception) -> str:
@@ -126,29 +127,18 @@ def _brief(error: Exception) -> str:
     return text.rpartition("): ")[2].partition(" for url: ")[0]
 
 
-def _check(path: Path, file: SourceFile, source: Source) -> None:
+def _check(raw: bytes, file: SourceFile, source: Source) -> None:
     """Refuses a file, as a mirror stores it, that is another than was wanted."""
     try:
-        contents = read_bytes(path, limit=file.limit)
-        stored = path.read_bytes() if source.suffix else contents
-    except (DataError, OSError) as error:
+        contents = decompressed(raw, limit=file.limit, name=file.name)
+    except DataError as error:
         raise _Refused("damaged, or cut off on the way") from error
-    if has_checksum(file, contents, stored):
+    if has_checksum(file, contents, raw):
         return
     if file.sha256:
         found, wanted = sha256(contents), file.sha256
         raise _Refused(f"another file (SHA-256 {found[:12]}..., wanted {wanted[:12]}...)")
     raise _Refused(f"another file (Git's SHA-1 is not {file.git_blob[:12]}...)")
-
-
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """A name beside ``target``, on the same disk, at which nothing is left afterwards."""
-    partial = target.with_name(f".{target.name}~{secrets.token_hex(4)}")
-    try:
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -162,54 +152,14 @@ def _errors_about(folder: Path) -> Iterator[None]:
         ) from error
 
 
-class _Capped:
-    """A file that raises an error when a mirror sends more than was expected."""
+class _Capped(io.BytesIO):
+    """Bytes in memory; an error when a mirror sends more than was expected."""
 
-    def __init__(self, stream: BinaryIO, limit: int) -> None:
-        self._stream = stream
-        self._left = limit
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
 
-    def write(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        if self.tell() + len(data) > self._limit:
             raise _Refused("sends more bytes than the file has")
-        self._stream.write(data)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-
-def _bars(console: Console, shown: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=console,
-        disable=not shown,
-    )
-
-
-class _Bar:
-    """One line of a rich progress display, with the interface that pooch expects of tqdm."""
-
-    def __init__(self, bars: Progress, label: str) -> None:
-        self._bars = bars
-        self._task = bars.add_task(label, total=None)
-
-    @property
-    def total(self) -> float | None:
-        return self._bars.tasks[self._task].total
-
-    @total.setter
-    def total(self, size: int) -> None:
-        self._bars.update(self._task, total=size or None)
-
-    def update(self, count: int) -> None:
-        self._bars.advance(self._task, count)
-
-    def reset(self) -> None:
-        self._bars.reset(self._task)
-
-    def close(self) -> None:
-        self._bars.stop_task(self._task)
+        return super().write(data)

@@ -32,6 +32,15 @@ def mnist_grey(root: Path | str | None = None) -> dict[str, Tensor]:
     return _grey(MNIST, root)
 
 
+def fashion_grey(root: Path | str | None = None) -> dict[str, Tensor]:
+    """Fashion-MNIST's grey images, of the same splits and sizes as those of ``mnist_grey``.
+
+    Raises:
+        DataError: a file is missing or is not the standard one.
+    """
+    return _grey(FASHION, root)
+
+
 def load_mnist_completion(binarisation_seed: int = 0, root: Path | str | None = None) -> Dataset:
     """Complete the lower half of an MNIST digit from its upper half: section 3 of the paper.
 

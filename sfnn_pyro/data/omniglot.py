@@ -22,6 +22,24 @@ SIDE = 28
 TRAIN, VALIDATION, TEST = 23_000, 1_345, 8_070
 
 
+def omniglot_grey(split_seed: int = 0, root: Path | str | None = None) -> dict[str, Tensor]:
+    """Omniglot's grey images, for an experiment that samples them anew in every epoch.
+
+    Returns:
+        ``{"train": (23000, 28, 28), "validation": (1345, 28, 28), "test": (8070, 28, 28)}``,
+        float32 in [0, 1]; ``split_seed`` chooses those for validation.
+
+    Raises:
+        DataError: the file is missing or is not the standard one.
+    """
+    path, contents = read_source(OMNIGLOT, OMNIGLOT.files[0], root)
+    arrays = parse_mat(contents, ["data", "testdata"], str(path))
+    both = _images(arrays["data"], TRAIN + VALIDATION, str(path))
+    test = _images(arrays["testdata"], TEST, str(path))
+    train, validation = partition(len(both), (TRAIN, VALIDATION), seeded("split_seed", split_seed))
+    return {"train": both[train], "validation": both[validation], "test": test}
+
+
 def load_omniglot(
     binarisation_seed: int = 0, split_seed: int = 0, root: Path | str | None = None
 ) -> Dataset:
@@ -42,22 +60,18 @@ def load_omniglot(
     Raises:
         DataError: the file is missing or is not the standard one.
     """
-    path, contents = read_source(OMNIGLOT, OMNIGLOT.files[0], root)
-    arrays = parse_mat(contents, ["data", "testdata"], str(path))
-    both = _images(arrays["data"], TRAIN + VALIDATION, str(path))
-    test = _images(arrays["testdata"], TEST, str(path))
-    split = partition(len(both), (TRAIN, VALIDATION), seeded("split_seed", split_seed))
+    grey = omniglot_grey(split_seed, root)
     generator = seeded("binarisation_seed", binarisation_seed)
-    grey = [*(both[rows] for rows in split), test]
-    parts = [halves(binarise(images, generator)) for images in grey]
+    parts = [halves(binarise(images, generator)) for images in grey.values()]
+    file = OMNIGLOT.files[0]
     provenance: dict[str, str | int] = {
-        f"{path.name}_git_blob": OMNIGLOT.files[0].git_blob,
+        f"{file.name}_git_blob": file.git_blob,
         "split_seed": split_seed,
         "binarisation_seed": binarisation_seed,
     }
     shape = (SIDE // 2, SIDE)
     data = assemble("omniglot", parts, "bernoulli", (shape, shape), provenance)
-    return replace(data, fresh=fresh_halves(grey[0]))
+    return replace(data, fresh=fresh_halves(grey["train"]))
 
 
 def _images(columns: NDArray[Any], count: int, file: str) -> Tensor:

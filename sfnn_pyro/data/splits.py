@@ -49,6 +49,10 @@ class Split:
         """The same rows on a device."""
         return Split(self.x.to(device), self.y.to(device))
 
+    def first(self, count: int) -> Split:
+        """Its first rows; all of them where there are fewer."""
+        return Split(self.x[:count], self.y[:count])
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -106,6 +110,25 @@ class Dataset:
         """The same data on a device."""
         parts = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
         return replace(self, **parts)
+
+    def with_training_rows(self, count: int) -> Dataset:
+        """The same data with the first rows of the training split alone; all of them for 0.
+
+        Example:
+            >>> from sfnn_pyro.data import load_dataset
+            >>> fewer = load_dataset("digits").with_training_rows(100)
+            >>> len(fewer.train), len(fewer.fresh(torch.Generator()))
+            (100, 100)
+        """
+        if not count:
+            return self
+        train, fresh = self.train.first(count), self.fresh
+        return replace(
+            self,
+            train=train,
+            provenance={**self.provenance, "train_size": len(train)},
+            fresh=fresh and (lambda generator: fresh(generator).first(count)),
+        )
 
 
 def assemble(

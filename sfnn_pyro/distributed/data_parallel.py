@@ -41,9 +41,10 @@ class DistributedTrainer(Trainer):
     another number of ranks new streams begin, and the result is the same in distribution alone.
 
     Arguments:
-        model, guide, estimator, train_data, validation_data, schedule, parameters,
-            validation_particles, make_optimizer: see ``Trainer``; the same on every rank. Every
-            parameter must have a gradient in every step.
+        model, guide, estimator: see ``Trainer``; the same on every rank.
+        train_data, validation_data, schedule: likewise.
+        parameters, validation_particles, make_optimizer: likewise; every parameter must have a
+            gradient in every step.
         group: the processes, of PyTorch's default process group.
         split: ``"data"`` or ``"particles"``.
 
@@ -138,6 +139,7 @@ class DistributedTrainer(Trainer):
             own, scale = self.group.share(rows), self.group.size / len(rows)
             if not len(own):  # a rank without rows takes part with a weight of zero
                 own, scale = rows[:1], 0.0
+            self.show_rows(own)
         loss = self._module(self.epoch_data.x[own], self.epoch_data.y[own]) * scale
         loss.backward()
         return -self.group.sum([loss.item()])[0] / self.group.size

@@ -1,16 +1,14 @@
 """Gumbel straight-through samples whose slope is averaged over relaxed draws of the same value."""
 
-from typing import Any, ClassVar
+from typing import Any
 
-import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.distributions import constraints
 
 from sfnn_pyro.distributions import kernels
+from sfnn_pyro.distributions.one_hot import PathwiseOneHot
 from sfnn_pyro.distributions.units import BernoulliUnits
 
 
@@ -109,7 +107,7 @@ class GumbelRaoUnits(BernoulliUnits):
         return kernels.through(self.logits, value, self._slope(value))
 
 
-class GumbelRaoOneHot(TorchDistribution):
+class GumbelRaoOneHot(PathwiseOneHot):
     r"""A one-hot choice with the Jacobian of the tempered softmax, averaged over the noise left.
 
     Example:
@@ -119,19 +117,9 @@ class GumbelRaoOneHot(TorchDistribution):
         (True, 1.0)
     """
 
-    arg_constraints: ClassVar[dict] = {}
-    has_rsample = True
-
     def __init__(self, logits: Tensor, temperature: float = 1.0, draws: int = 10) -> None:
-        self.base_dist = dist.OneHotCategorical(logits=logits, validate_args=False)
+        super().__init__(logits)
         self.temperature, self.draws = temperature, draws
-        super().__init__(
-            self.base_dist.batch_shape, self.base_dist.event_shape, validate_args=False
-        )
-
-    @property
-    def support(self) -> constraints.Constraint:
-        return self.base_dist.support
 
     def expand(self, batch_shape: Size, _instance: None = None) -> "GumbelRaoOneHot":
         logits = self.base_dist.logits.expand(*batch_shape, -1)
@@ -154,9 +142,6 @@ class GumbelRaoOneHot(TorchDistribution):
         """A choice drawn with these probabilities, with the path of a sample to the logits."""
         relaxed = self.relaxed(value)
         return _Averaged.apply(self.base_dist.logits, value, relaxed, self.temperature)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self.base_dist.log_prob(value)
 
 
 class _Averaged(Function):

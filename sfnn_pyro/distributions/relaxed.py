@@ -1,13 +1,9 @@
 """Units and one-hot choices drawn by Gumbel noise, with the slope of their relaxation."""
 
-from typing import ClassVar
-
-import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
-from torch.distributions import constraints
 
+from sfnn_pyro.distributions.one_hot import PathwiseOneHot
 from sfnn_pyro.distributions.units import BernoulliUnits
 
 
@@ -50,7 +46,7 @@ class GumbelThroughUnits(BernoulliUnits):
         return (z > 0).to(relaxed) + (relaxed - relaxed.detach())
 
 
-class GumbelThroughOneHot(TorchDistribution):
+class GumbelThroughOneHot(PathwiseOneHot):
     r"""A one-hot draw by Gumbel noise, with the slope of the tempered softmax.
 
     Example:
@@ -60,19 +56,9 @@ class GumbelThroughOneHot(TorchDistribution):
         (True, 1.0)
     """
 
-    arg_constraints: ClassVar[dict] = {}
-    has_rsample = True
-
     def __init__(self, logits: Tensor, temperature: float = 1.0) -> None:
-        self.base_dist = dist.OneHotCategorical(logits=logits, validate_args=False)
+        super().__init__(logits)
         self.temperature = temperature
-        super().__init__(
-            self.base_dist.batch_shape, self.base_dist.event_shape, validate_args=False
-        )
-
-    @property
-    def support(self) -> constraints.Constraint:
-        return self.base_dist.support
 
     def expand(self, batch_shape: Size, _instance: None = None) -> "GumbelThroughOneHot":
         logits = self.base_dist.logits
@@ -87,6 +73,3 @@ class GumbelThroughOneHot(TorchDistribution):
         relaxed = torch.softmax(z / self.temperature, -1)
         hard = torch.nn.functional.one_hot(z.argmax(-1), z.shape[-1]).to(relaxed)
         return hard + (relaxed - relaxed.detach())
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self.base_dist.log_prob(value)

@@ -1,16 +1,14 @@
 """Units and one-hot choices whose path has the slope of the trapezoidal rule: ReinMax."""
 
-from typing import Any, ClassVar
+from typing import Any
 
-import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.distributions import constraints
 
 from sfnn_pyro.distributions import kernels
+from sfnn_pyro.distributions.one_hot import PathwiseOneHot
 from sfnn_pyro.distributions.units import BernoulliUnits
 
 
@@ -55,7 +53,7 @@ class ReinMaxUnits(BernoulliUnits):
         return kernels.through(self.logits, value, slope)
 
 
-class ReinMaxOneHot(TorchDistribution):
+class ReinMaxOneHot(PathwiseOneHot):
     r"""A one-hot choice D whose sample has the Jacobian of ReinMax, blended with the softmax's.
 
     .. math::
@@ -71,19 +69,9 @@ class ReinMaxOneHot(TorchDistribution):
         tensor([ 0.2500, -0.2500])
     """
 
-    arg_constraints: ClassVar[dict] = {}
-    has_rsample = True
-
     def __init__(self, logits: Tensor, blend: float = 1.0) -> None:
-        self.base_dist = dist.OneHotCategorical(logits=logits, validate_args=False)
+        super().__init__(logits)
         self.blend = blend
-        super().__init__(
-            self.base_dist.batch_shape, self.base_dist.event_shape, validate_args=False
-        )
-
-    @property
-    def support(self) -> constraints.Constraint:
-        return self.base_dist.support
 
     def expand(self, batch_shape: Size, _instance: None = None) -> "ReinMaxOneHot":
         return ReinMaxOneHot(self.base_dist.logits.expand(*batch_shape, -1), self.blend)

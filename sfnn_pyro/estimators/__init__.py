@@ -12,6 +12,7 @@ from sfnn_pyro.estimators.g4 import G4
 from sfnn_pyro.estimators.g5 import G5
 from sfnn_pyro.estimators.gumbel import GumbelStraightThrough
 from sfnn_pyro.estimators.gumbel_rao import GumbelRao
+from sfnn_pyro.estimators.jsa import JSA
 from sfnn_pyro.estimators.muprop import MuProp
 from sfnn_pyro.estimators.nvil import NVIL
 from sfnn_pyro.estimators.ovis import OVIS
@@ -52,6 +53,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "bitflip": BitFlip,
     "psa": PSA,
     "arms": ARMS,
+    "jsa": JSA,
     "rws": ReweightedWakeSleep,
 }
 """By the name that the command line uses."""
@@ -64,6 +66,7 @@ __all__ = [
     "G3",
     "G4",
     "G5",
+    "JSA",
     "NVIL",
     "OVIS",
     "PSA",

@@ -33,7 +33,7 @@ class ARMS(RLOO):
 
     References:
         Dimitriev & Zhou, *ARMS: Antithetic-REINFORCE-Multi-Sample Gradient for Binary Variables*,
-        ICML 2021, arXiv 2105.14141, eq. 9 and theorem 1.
+        ICML 2021, arXiv 2105.14141.
 
     Arguments:
         num_particles: M, at least 2.

@@ -142,7 +142,7 @@ class Estimator(ELBO):
     proposals: tuple[ProposalKind, ...] = ("prior", "guide", "mixture")
     """Which proposals it accepts."""
     why_not: str = "use VIMCO or G4, which take any proposal"
-    """What is said to somebody whose proposal it does not accept."""
+    """The advice in the error about a proposal that it does not accept."""
     sites: tuple[SiteKind, ...] = SITE_KINDS
     """Which kinds of latent sites it accepts."""
     min_particles: int = 1
@@ -180,13 +180,16 @@ class Estimator(ELBO):
         self._warned = False
 
     def state_dict(self) -> dict[str, Any]:
-        """What must be saved to go on exactly as before; most estimators keep nothing."""
+        """What must be saved so that a training resumes exactly; most estimators keep nothing."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up a state that ``state_dict`` returned."""
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state and got {sorted(state)}")
+
+    def see_rows(self, rows: Tensor) -> None:
+        """Says which rows of the training data the next step holds; most estimators do not ask."""
 
     @abstractmethod
     def coefficients(self, log_weight: Tensor) -> Coefficients:
@@ -460,6 +463,16 @@ def score_pulls(particles: Particles, signal: Callable[[Term], Any]) -> list[Pul
         for component in particles.components
         for term in component.terms
         if term.drawn and not term.has_path
+    ]
+
+
+def learned_pulls(particles: Particles, weight: Tensor) -> "list[Pull]":
+    """The guides that learn, drawn to particles of given weights, but for the model's own terms."""
+    prior = {id(term) for term in particles.latent}  # of a mixture, or of a partial guide
+    return [
+        ([term for term in part.terms if id(term) not in prior], weight, None)
+        for part in particles.components
+        if not part.is_prior
     ]
 
 

@@ -1,16 +1,15 @@
 """BitFlip: one unit of every layer and particle flipped, chosen at random."""
 
 import math
-from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator, Options, Passes
-from sfnn_pyro.estimators.checks import check_vectorized
+from sfnn_pyro.estimators.base import Passes
+from sfnn_pyro.estimators.one_guide import OneGuideEstimator
 from sfnn_pyro.estimators.values import drawn_units, slope_of, unit_numbers, units_over
 from sfnn_pyro.particles import Particles
-from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp
 
 
 def choose(count: int, like: Tensor) -> Tensor:
@@ -18,7 +17,7 @@ def choose(count: int, like: Tensor) -> Tensor:
     return torch.randint(count, like.shape, device=like.device)
 
 
-class BitFlip(Estimator):
+class BitFlip(OneGuideEstimator):
     r"""Unbiased gradient from the difference that one flipped unit makes.
 
     .. math::
@@ -52,22 +51,8 @@ class BitFlip(Estimator):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    target = "objective"
-    unbiased = True
-    divisible = False
-    proposals = ("prior", "guide")
-    sites = ("Bernoulli", "reparameterisable")
     why_not = "its flips stay within one guide; use VIMCO"
-    pathwise = True
     passes = Passes(per_site=1)
-
-    def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
-        check_vectorized(self, options)
-        super().__init__(num_particles, **options)
-
-    def coefficients(self, log_weight: Tensor) -> Coefficients:
-        weight = responsibilities(log_weight)
-        return Coefficients(observed=weight, latent=weight, proposal=-weight)
 
     def surrogate(self, particles: Particles, log_weight: Tensor) -> Tensor:
         assert particles.redraw is not None

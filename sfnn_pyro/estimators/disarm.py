@@ -1,20 +1,19 @@
 """DisARM for several samples: every unit flipped antithetically, layer by layer."""
 
 import math
-from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator, Options, Passes
-from sfnn_pyro.estimators.checks import check_vectorized
+from sfnn_pyro.estimators.base import Passes
+from sfnn_pyro.estimators.one_guide import OneGuideEstimator
 from sfnn_pyro.particles import Particles
 from sfnn_pyro.particles.terms import SiteTerm
-from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp
 from sfnn_pyro.reparam import is_bernoulli
 
 
-class DisARM(Estimator):
+class DisARM(OneGuideEstimator):
     r"""Unbiased gradient of the multi-sample objective from antithetic pairs of particles.
 
     .. math::
@@ -48,22 +47,8 @@ class DisARM(Estimator):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    target = "objective"
-    unbiased = True
-    divisible = False
-    proposals = ("prior", "guide")
-    sites = ("Bernoulli", "reparameterisable")
     why_not = "antithetic pairs stay within one guide; use VIMCO"
-    pathwise = True
     passes = Passes(per_site=1)
-
-    def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
-        check_vectorized(self, options)
-        super().__init__(num_particles, **options)
-
-    def coefficients(self, log_weight: Tensor) -> Coefficients:
-        weight = responsibilities(log_weight)
-        return Coefficients(observed=weight, latent=weight, proposal=-weight)
 
     def surrogate(self, particles: Particles, log_weight: Tensor) -> Tensor:
         assert particles.redraw is not None

@@ -41,7 +41,7 @@ class DoubleCV(RLOO):
 
     References:
         Titsias & Shi, *Double Control Variates for Gradient Estimation in Discrete Latent
-        Variable Models*, AISTATS 2022, arXiv 2111.05300, eq. 9 and section 3.2.
+        Variable Models*, AISTATS 2022, arXiv 2111.05300.
 
     Arguments:
         num_particles: M, at least 2.

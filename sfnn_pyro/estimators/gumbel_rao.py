@@ -22,7 +22,7 @@ class GumbelRao(G3):
 
     References:
         Paulus, Maddison, Krause, *Rao-Blackwellizing the Straight-Through Gumbel-Softmax Gradient
-        Estimator*, ICLR 2021, arXiv 2010.04838, eq. 9 and algorithm 1.
+        Estimator*, ICLR 2021, arXiv 2010.04838.
 
     Arguments:
         num_particles: M, at least 1.

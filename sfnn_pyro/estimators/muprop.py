@@ -1,20 +1,17 @@
 """MuProp: the score of what a first-order expansion around the mean field leaves."""
 
 import math
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sfnn_pyro.estimators.base import (
-    Coefficients,
-    Estimator,
-    Options,
     Passes,
     score_pulls,
     weighted_sum,
 )
-from sfnn_pyro.estimators.checks import check_vectorized
+from sfnn_pyro.estimators.one_guide import OneGuideEstimator
 from sfnn_pyro.estimators.values import (
     Leaves,
     MeanUnitsReparam,
@@ -25,11 +22,11 @@ from sfnn_pyro.estimators.values import (
     value_gradients,
 )
 from sfnn_pyro.particles import Particles, Term
-from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp
 from sfnn_pyro.reparam import is_bernoulli
 
 
-class MuProp(Estimator):
+class MuProp(OneGuideEstimator):
     r"""Score-function gradient less a Taylor expansion around the network's own means.
 
     .. math::
@@ -63,22 +60,8 @@ class MuProp(Estimator):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    target = "objective"
-    unbiased = True
-    divisible = False
-    proposals = ("prior", "guide")
-    sites = ("Bernoulli", "reparameterisable")
     why_not = "its mean field is that of one guide; use VIMCO"
-    pathwise = True
     passes = Passes(whole=1, single=1)
-
-    def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
-        check_vectorized(self, options)
-        super().__init__(num_particles, **options)
-
-    def coefficients(self, log_weight: Tensor) -> Coefficients:
-        weight = responsibilities(log_weight)
-        return Coefficients(observed=weight, latent=weight, proposal=-weight)
 
     def _mean_strategy(self, site: Any) -> Any:
         if not site["is_observed"] and is_bernoulli(site["fn"]):

@@ -33,7 +33,7 @@ class NVIL(Estimator):
 
     References:
         Mnih & Gregor, *Neural Variational Inference and Learning in Belief Networks*, ICML 2014,
-        arXiv 1402.0030, sections 2.3 and 2.4.
+        arXiv 1402.0030.
 
     Arguments:
         num_particles: M, at least 1.

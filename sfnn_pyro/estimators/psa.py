@@ -1,13 +1,12 @@
 """PSA: differences of every unit, summed over paths through the layers above."""
 
 import math
-from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from sfnn_pyro.estimators.base import Coefficients, Estimator, Options, Passes
-from sfnn_pyro.estimators.checks import check_vectorized
+from sfnn_pyro.estimators.base import Passes
+from sfnn_pyro.estimators.one_guide import OneGuideEstimator
 from sfnn_pyro.estimators.values import (
     datapoint_sum,
     drawn_units,
@@ -16,10 +15,10 @@ from sfnn_pyro.estimators.values import (
     units_over,
 )
 from sfnn_pyro.particles import Particles
-from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp
 
 
-class PSA(Estimator):
+class PSA(OneGuideEstimator):
     r"""Path sample-analytic gradient: finite differences in the place of slopes.
 
     .. math::
@@ -34,7 +33,7 @@ class PSA(Estimator):
 
     References:
         Shekhovtsov, Yanush, Flach, *Path Sample-Analytic Gradient Estimators for Stochastic
-        Binary Networks*, NeurIPS 2020, arXiv 2006.03143, section 3.
+        Binary Networks*, NeurIPS 2020, arXiv 2006.03143.
 
     Arguments:
         num_particles: M, at least 1.
@@ -52,22 +51,10 @@ class PSA(Estimator):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    target = "objective"
     unbiased = False
-    divisible = False
-    proposals = ("prior", "guide")
     sites = ("Bernoulli",)
     why_not = "its differences stay within one guide; use VIMCO"
-    pathwise = True
     passes = Passes(per_unit=1)
-
-    def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
-        check_vectorized(self, options)
-        super().__init__(num_particles, **options)
-
-    def coefficients(self, log_weight: Tensor) -> Coefficients:
-        weight = responsibilities(log_weight)
-        return Coefficients(observed=weight, latent=weight, proposal=-weight)
 
     def surrogate(self, particles: Particles, log_weight: Tensor) -> Tensor:
         assert particles.redraw is not None

@@ -11,18 +11,16 @@ from torch import Size, Tensor
 from sfnn_pyro.distributions.averaged import noise_given
 from sfnn_pyro.distributions.units import BernoulliUnits
 from sfnn_pyro.estimators.base import (
-    Coefficients,
-    Estimator,
     Options,
     Passes,
     score_pulls,
     weighted_sum,
 )
-from sfnn_pyro.estimators.checks import check_vectorized
 from sfnn_pyro.estimators.learned import LearnedScale, check_state
+from sfnn_pyro.estimators.one_guide import OneGuideEstimator
 from sfnn_pyro.estimators.values import deviation, drawn_units, units_over
 from sfnn_pyro.particles import Particles, SiteTerm, Term
-from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp, responsibilities
+from sfnn_pyro.particles.weights import finite, leave_one_out, log_mean_exp
 from sfnn_pyro.reparam import check_temperature, is_bernoulli
 
 
@@ -47,7 +45,7 @@ class Relaxed(NamedTuple):
     slope: Tensor
 
 
-class REBAR(Estimator):
+class REBAR(OneGuideEstimator):
     r"""Unbiased gradient whose control variate is the objective of relaxed units.
 
     .. math::
@@ -71,8 +69,7 @@ class REBAR(Estimator):
 
     References:
         Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein, *REBAR: Low-variance, unbiased gradient
-        estimates for discrete latent variable models*, NeurIPS 2017, arXiv 1703.07370, eq. 6 and
-        appendix (the coupling).
+        estimates for discrete latent variable models*, NeurIPS 2017, arXiv 1703.07370.
 
     Arguments:
         num_particles: M, at least 1.
@@ -92,14 +89,8 @@ class REBAR(Estimator):
         >>> module(torch.zeros(5, 4), torch.ones(5, 2)).backward()
     """
 
-    target = "objective"
-    unbiased = True
-    divisible = False
     replayable = False
-    proposals = ("prior", "guide")
-    sites = ("Bernoulli", "reparameterisable")
     why_not = "its relaxation is that of one guide; use VIMCO"
-    pathwise = True
     passes = Passes(per_site=1)
 
     def __init__(
@@ -109,7 +100,6 @@ class REBAR(Estimator):
         temperature: float = 0.5,
         **options: Unpack[Options],
     ) -> None:
-        check_vectorized(self, options)
         super().__init__(num_particles, **options)
         check_temperature(temperature)
         self.temperature = temperature
@@ -122,10 +112,6 @@ class REBAR(Estimator):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         check_state(type(self).__name__, state, set(self.state_dict()))
         self.scale.averages = state["averages"].clone()
-
-    def coefficients(self, log_weight: Tensor) -> Coefficients:
-        weight = responsibilities(log_weight)
-        return Coefficients(observed=weight, latent=weight, proposal=-weight)
 
     def surrogate(self, particles: Particles, log_weight: Tensor) -> Tensor:
         total = super().surrogate(particles, log_weight)

@@ -25,8 +25,8 @@ class ReinMax(G3):
 
     References:
         Liu, Dong, Liu, Yu, Gao, *Bridging Discrete and Backpropagation: Straight-Through and
-        Beyond*, NeurIPS 2023, arXiv 2304.08612, eq. 6 and theorem 3.1; Gu, Levine, Sutskever,
-        Mnih, *MuProp*, arXiv 1511.05176, appendix (the 1/2 estimator); Shekhovtsov, *Cold
+        Beyond*, NeurIPS 2023, arXiv 2304.08612; Gu, Levine, Sutskever, Mnih, *MuProp*,
+        arXiv 1511.05176 (the 1/2 estimator); Shekhovtsov, *Cold
         Analysis of Rao-Blackwellized Straight-Through Gumbel-Softmax*, ICML 2023.
 
     Arguments:

@@ -22,7 +22,7 @@ class RELAX(REBAR):
 
     References:
         Grathwohl, Choi, Wu, Roeder, Duvenaud, *Backpropagation through the Void: Optimizing
-        control variates for black-box gradient estimation*, ICLR 2018, arXiv 1711.00123, eq. 9.
+        control variates for black-box gradient estimation*, ICLR 2018, arXiv 1711.00123.
 
     Arguments:
         num_particles: M, at least 1.

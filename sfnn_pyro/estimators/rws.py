@@ -13,6 +13,7 @@ from sfnn_pyro.estimators.base import (
     Coefficients,
     Estimator,
     Options,
+    learned_pulls,
     weighted_sum,
     with_gradient_of,
 )
@@ -108,13 +109,7 @@ class ReweightedWakeSleep(Estimator):
         if self.insomnia == 0:
             return model
         weight = self.insomnia * responsibilities(log_weight)
-        prior = {id(term) for term in particles.latent}  # of a mixture, or of a partial guide
-        learned = [
-            ([term for term in part.terms if id(term) not in prior], weight, None)
-            for part in particles.components
-            if not part.is_prior
-        ]
-        return model + weighted_sum(learned, particles.scale, log_weight)
+        return model + weighted_sum(learned_pulls(particles, weight), particles.scale, log_weight)
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any

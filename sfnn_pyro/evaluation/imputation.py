@@ -63,6 +63,7 @@ def impute(
     site: str = "y",
     fill: float = 0.0,
     poor: float = 10.0,
+    on_batch: Callable[[int], None] | None = None,
 ) -> Imputation:
     r"""Samples and likelihoods of the unknown part of y, given x and the known part.
 
@@ -91,6 +92,7 @@ def impute(
         site: name of the observed site.
         fill: what the guide sees in the place of an unknown entry.
         poor: warn where the effective sample size is below this.
+        on_batch: called after every slice with the number of its datapoints.
 
     Raises:
         ValueError: a count is below 1, ``known`` does not fit y, the site is missing, or its
@@ -120,6 +122,8 @@ def impute(
             raise ValueError(
                 f"{name} is a {type(value).__name__}: give a tensor, torch.from_numpy(array)"
             )
+    if not known.eq(known.bool()).all():
+        raise ValueError("known holds other values than 0 and 1: give booleans")
     if not len(y):
         raise ValueError("y has no rows: give at least one datapoint")
     try:
@@ -150,6 +154,8 @@ def impute(
                 fill,
             )
         )
+        if on_batch is not None:
+            on_batch(stop - start)
     samples, known_nats, rest_nats, sizes = zip(*parts, strict=True)
     result = Imputation(
         torch.cat(samples, 1), torch.cat(known_nats), torch.cat(rest_nats), torch.cat(sizes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.estimators.checks import blamed_on_data, check_whole
-from sfnn_pyro.particles import PriorOf, draw_particles, guess_plate_nesting
+from sfnn_pyro.particles import PriorOf, check_program, draw_particles, guess_plate_nesting
 from sfnn_pyro.particles.programs import BadValue, nan_weight
 from sfnn_pyro.reparam import lazy_units
 
@@ -58,7 +58,9 @@ def log_likelihood(
         torch.Size([5])
     """
     _check_counts(num_particles=num_particles, batch_size=batch_size, particle_chunk=particle_chunk)
+    check_program("model", model)
     proposal = PriorOf(model) if guide is None else guide
+    check_program("guide", proposal)
     datapoints = _length(args)
     nesting = guess_plate_nesting(model, proposal, _slice(args, 0, 1), {})
     results = []

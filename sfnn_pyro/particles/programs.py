@@ -275,6 +275,19 @@ def check_shapes(trace: Trace, plate_nesting: int) -> None:
 def _refuse_shape(site: Any, shape: torch.Size, plate_nesting: int) -> None:
     """Raises Pyro's error for a shape that it refuses, with particles or without them."""
     own = [frame for frame in site["cond_indep_stack"] if not is_particle_plate(frame)]
+    try:
+        _check_with_pyro(site, shape, plate_nesting, own)
+    except ValueError as error:
+        if own:
+            raise
+        raise ValueError(
+            f"site {site['name']!r} has the batch shape {tuple(shape)} and stands in no plate: put "
+            "the sites in 'with pyro.plate(\"data\", N):', N the number of datapoints, and declare "
+            f"several values of one with .to_event(1); Pyro says: {error}"
+        ) from error
+
+
+def _check_with_pyro(site: Any, shape: torch.Size, plate_nesting: int, own: list[Any]) -> None:
     inner = plate_nesting - (len(own) < len(site["cond_indep_stack"]))
     seen = {**site, "log_prob": torch.empty(tuple(shape), device="meta")}
     check_site_shape(seen, max(plate_nesting, len(shape)))

@@ -19,6 +19,27 @@ ProposalKind = Literal["prior", "guide", "mixture"]
 ``"guide"``: any other, one for some of the latents included."""
 
 
+def check_program(name: str, program: Any) -> None:
+    """Refuses what cannot be run as a model or a guide.
+
+    Raises:
+        ValueError: it is a class, or nothing that can be called.
+
+    Example:
+        >>> check_program("guide", "prior")
+        Traceback (most recent call last):
+            ...
+        ValueError: guide is a str: give a function or a module, such as SFNN([4, 3, 2])
+    """
+    if isinstance(program, type):
+        raise ValueError(f"{name} is the class {program.__name__}: make one of it first")
+    if not callable(program):
+        raise ValueError(
+            f"{name} is a {type(program).__name__}: give a function or a module, such as "
+            "SFNN([4, 3, 2])"
+        )
+
+
 class PriorOf:
     """A guide that is the prior of a model.
 
@@ -27,6 +48,7 @@ class PriorOf:
     """
 
     def __init__(self, model: Program) -> None:
+        check_program("model", model)
         self.prior_of = model
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:

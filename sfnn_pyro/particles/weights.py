@@ -34,8 +34,8 @@ def responsibilities(log_weight: Tensor) -> Tensor:
 
     .. math:: \bar w_m = w_m / \sum_{m'} w_{m'}
 
-    Where every weight is zero there is nobody to hold responsible: the result is 0 there, so
-    that no NaN reaches a gradient, while the objective itself is ``-inf``. What is below the
+    Where no particle has positive weight the result is 0, so that no NaN reaches a gradient,
+    while the objective itself is ``-inf``. What is below the
     square root of the smallest normal number (1e-19 in float32) is 0 too: it is lost in any sum
     with the others, and its products are denormal numbers, which halve a processor's speed.
 
@@ -51,8 +51,8 @@ def responsibilities(log_weight: Tensor) -> Tensor:
         tensor([0.7500, 0.2500])
     """
     log_weight = log_weight.detach()
-    nobody = log_weight.amax(0, keepdim=True) == -torch.inf
-    weight = torch.softmax(log_weight, 0).masked_fill_(nobody, 0.0)
+    none = log_weight.amax(0, keepdim=True) == -torch.inf
+    weight = torch.softmax(log_weight, 0).masked_fill_(none, 0.0)
     return torch.threshold_(weight, math.sqrt(torch.finfo(weight.dtype).tiny), 0.0)
 
 

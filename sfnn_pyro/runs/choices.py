@@ -18,6 +18,9 @@ NETWORKS = ("sfnn", "deterministic", "hybrid", "coins")
 HYBRIDS = ("hybrid", "coins")
 PROPOSALS = ("prior", "recognition", "mixture")
 PRECISIONS = ("float32", "bfloat16")
+LEAVE_GUIDE = ("g4", "g5")
+"""Estimators that give a guide's parameters no gradient; ``rws`` is G4 with one."""
+
 MAX_PARTICLES = 10**9
 MAX_WIDTH = 2**40
 
@@ -27,12 +30,14 @@ class RunError(ValueError):
 
 
 def accepts(estimator: str, proposal: str) -> bool:
-    """Whether an estimator takes a proposal.
+    """Whether an estimator takes a proposal, and trains it if it is a learned one.
 
     Example:
-        >>> accepts("rws", "prior")
-        False
+        >>> accepts("rws", "prior"), accepts("g4", "recognition")
+        (False, False)
     """
+    if proposal != "prior" and estimator in LEAVE_GUIDE:
+        return False
     accepted = ESTIMATORS[estimator].proposals
     if proposal == "mixture":
         return "mixture" in accepted
@@ -53,6 +58,13 @@ def check_values(config: "RunConfig") -> None:
     _check_choice("likelihood", config.likelihood, LIKELIHOODS, optional=True)
     _check_choice("binarise", config.binarise, BINARISATIONS, optional=True)
     check_whole("particles", config.particles, 1, MAX_PARTICLES, RunError)
+    if not isinstance(config.data, str):
+        raise RunError(f"data={config.data!r}: name a data set, or give a path as text")
+    if not isinstance(config.hidden, tuple):
+        raise RunError(f"hidden={config.hidden!r}: give a tuple of widths, such as (200, 200)")
+    for name, kind in (("schedule", Schedule), ("own", OwnData)):
+        if not isinstance(getattr(config, name), kind):
+            raise RunError(f"{name}={getattr(config, name)!r}: give {kind.__name__}(...)")
     for width in config.hidden:
         check_whole("hidden: the width", width, None, MAX_WIDTH, RunError)
     if not config.hidden or min(config.hidden) < 1:

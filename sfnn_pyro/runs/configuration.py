@@ -3,21 +3,23 @@
 import json
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
-import torch
 from pyro.infer import ELBO
 
-from sfnn_pyro.data import DATASET_NAMES, Dataset, OwnData, load_dataset, load_own
+from sfnn_pyro.data import DATASET_NAMES, DataError, Dataset, OwnData, load_dataset, load_own
 from sfnn_pyro.data.own import checksum_of
 from sfnn_pyro.data.own.task import second_file
 from sfnn_pyro.estimators import ESTIMATORS, Compiled, Resampled
-from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
-from sfnn_pyro.models import SFNN, HybridSFNN
-from sfnn_pyro.reparam import deterministic
+from sfnn_pyro.runs.building import (
+    build_estimator,
+    build_network,
+    build_proposal,
+    program_of,
+)
 from sfnn_pyro.runs.choices import (
-    HYBRIDS,
+    LEAVE_GUIDE,
     PROPOSALS,
     RunError,
     accepts,
@@ -91,8 +93,15 @@ class RunConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.hidden, list):
+            object.__setattr__(self, "hidden", tuple(self.hidden))
         check_values(self)
         check_combinations(self)
+        if self.proposal != "prior" and self.estimator in LEAVE_GUIDE:
+            raise RunError(
+                f"proposal={self.proposal!r}: the estimator {self.estimator} would leave it as it "
+                "was initialised; give --estimator rws, which trains both, or leave --proposal out"
+            )
         if not accepts(self.estimator, self.proposal):
             fitting = [name for name in PROPOSALS if accepts(self.estimator, name)]
             raise RunError(
@@ -120,6 +129,37 @@ class RunConfig:
             own = replace(own, sha256=checksum_of(path, second))
         return replace(self, data=str(path), own=own)
 
+    def with_data_at(self, place: str | Path) -> "RunConfig":
+        """The same configuration after the file or folder of one's own was moved.
+
+        Arguments:
+            place: where it is now. A second file, of the target, is looked for beside it where it
+                is no longer where it was.
+
+        Raises:
+            DataError: the data are no file or folder of one's own.
+        """
+        if not self.is_own:
+            raise DataError(
+                f"data={str(place)!r}: the run was trained on the data set {self.data}, which is "
+                "found by its name; leave --data out"
+            )
+        if not str(place).strip():
+            raise DataError(f"data={str(place)!r} is empty: name a file or a folder")
+        path, own, second = Path(place).absolute(), self.own, second_file(self.own)
+        if second is not None and not second.exists():
+            own = replace(own, y=str(path.with_name(second.name)))
+        return replace(self, data=str(path), own=own)
+
+    def is_same_training(self, other: "RunConfig") -> bool:
+        """Whether another configuration is this one, wherever the data of both are."""
+        mine, own = self.own, other.own
+        if self.is_own and other.is_own and mine.sha256 and mine.sha256 == own.sha256:
+            if second_file(mine) is not None and second_file(own) is not None:
+                own = replace(own, y=mine.y)
+            other = replace(other, data=self.data, own=own)
+        return self == other
+
     def load_data(self) -> Dataset:
         """The data, under the likelihood of the configuration.
 
@@ -127,6 +167,7 @@ class RunConfig:
             DataError: they are not here, or another file than the one that was trained on.
         """
         if self.is_own:
+            self._check_place()
             return load_own(
                 own_path(self.data),
                 self.own,
@@ -135,18 +176,26 @@ class RunConfig:
             )
         return adapted(load_dataset(self.data), self.likelihood, self.binarise)
 
+    def _check_place(self) -> None:
+        """Refuses data that were moved since their checksum was recorded."""
+        for path in (own_path(self.data), second_file(self.own)):
+            if self.own.sha256 and path is not None and not path.exists():
+                raise DataError(
+                    f"{path} does not exist: give the place to which the data of the run were "
+                    "moved with --data (in Python, load_run(run, data=PLACE))"
+                )
+
     def make_model(self, data: Dataset) -> Any:
         """The network that fits the data, freshly initialised from the schedule's seed."""
         sizes = [data.x_size, *self.hidden, data.y_size]
         _check_memory(sizes)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.schedule.seed)
-            if self.network in HYBRIDS:
-                learned = self.network == "hybrid"
-                return HybridSFNN(
-                    sizes, data.likelihood, stochastic=self.stochastic, learned=learned
-                )
-            return SFNN(sizes, data.likelihood)
+        return build_network(
+            self.network,
+            sizes,
+            data.likelihood,
+            stochastic=self.stochastic,
+            seed=self.schedule.seed,
+        )
 
     def make_estimator(self) -> ELBO:
         """The estimator, its step compiled if asked for, a few of its particles back-propagated.
@@ -154,8 +203,7 @@ class RunConfig:
         Raises:
             ValueError: it cannot be with so many particles.
         """
-        options: dict[str, Any] = {"insomnia": self.insomnia} if self.estimator == "rws" else {}
-        estimator = ESTIMATORS[self.estimator](num_particles=self.particles, **options)
+        estimator = build_estimator(self.estimator, self.particles, insomnia=self.insomnia)
         if self.kept:
             try:
                 estimator = Resampled(estimator, self.kept)
@@ -193,26 +241,8 @@ class RunConfig:
 
     def make_guide(self, model: Any, program: Any) -> Any:
         """The proposal for a program of a model; a learned one is initialised from the seed."""
-        prior = PriorProposal(program)
-        if self.proposal == "prior":
-            return prior
-        with torch.random.fork_rng():
-            torch.manual_seed(self.schedule.seed)
-            recognition = RecognitionNetwork(self._latents(model), self.encoder)
-            recognition.to(next(model.parameters()))
-        return (
-            recognition if self.proposal == "recognition" else MixtureProposal(prior, recognition)
-        )
-
-    def _latents(self, model: Any) -> Any:
-        """What a recognition network reads of a model: the widths of its latents, its output."""
-        if self.network not in HYBRIDS:
-            return model
-        n_in, *hidden, n_out = model.sizes
-        return SimpleNamespace(
-            sizes=[n_in, *(self.stochastic for _ in hidden), n_out],
-            likelihood=model.likelihood,
-            data_size=model.data_size,
+        return build_proposal(
+            self.proposal, model, program, encoder=self.encoder, seed=self.schedule.seed
         )
 
     def _check_memory_of_step(self) -> None:
@@ -228,10 +258,10 @@ class RunConfig:
 
     def program(self, model: Any) -> Any:
         """The model as this network runs it: as it is, or with every latent at its mean."""
-        return deterministic(model) if self.network == "deterministic" else model
+        return program_of(self.network, model)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        return json.dumps(asdict(self), indent=2, allow_nan=False, default=_plain) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "RunConfig":
@@ -272,3 +302,8 @@ def _check_memory(sizes: list[int]) -> None:
             f"hidden={sizes[1:-1]}: its {count:,} parameters do not fit this machine's memory of "
             f"{memory / 2**30:.0f} GiB: give smaller widths"
         )
+
+
+def _plain(number: Any) -> Any:
+    """A number of NumPy as JSON has it."""
+    return number.item()

@@ -83,12 +83,14 @@ def save(run: SavedRun, path: str | Path) -> None:
     )
 
 
-def load_run(path: str | Path) -> SavedRun:
+def load_run(path: str | Path, data: str | Path | None = None) -> SavedRun:
     """The trained network of a run, its proposal, its configuration and its data.
 
     Arguments:
         path: a run folder, for its trained model; or a model file, such as its
             ``best.safetensors``. Files of the first format (``model.pt``) are read too.
+        data: where the run's own file or folder of data is now, if it was moved since; its checksum
+            must be the recorded one.
 
     Raises:
         RunError: the folder holds no model, or the file not a whole one.
@@ -112,9 +114,10 @@ def load_run(path: str | Path) -> SavedRun:
     contents = _read(file)
     try:
         config = RunConfig.from_json(contents["config"])
-        data = config.load_data()
-        check_provenance(contents["provenance"], data, file)
-        model = config.make_model(data)
+        config = config if data is None else config.with_data_at(data)
+        loaded = config.load_data()
+        check_provenance(contents["provenance"], loaded, file)
+        model = config.make_model(loaded)
         _load(model, "state", contents["state"])
         guide = config.make_guide(model, config.program(model))
         if config.proposal != "prior":
@@ -124,12 +127,12 @@ def load_run(path: str | Path) -> SavedRun:
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise RunError(f"{file} does not hold a whole model ({first}): train again") from error
-    return SavedRun(model, guide, config, data)
+    return SavedRun(model, guide, config, loaded)
 
 
-def load_model(run: str | Path) -> tuple[Any, RunConfig, Dataset]:
+def load_model(run: str | Path, data: str | Path | None = None) -> tuple[Any, RunConfig, Dataset]:
     """The network, configuration and data of ``load_run``."""
-    saved = load_run(run)
+    saved = load_run(run, data)
     return saved.model, saved.config, saved.data
 
 
@@ -140,7 +143,10 @@ def model_file(folder: Path) -> Path | None:
 
 def check_provenance(stored: Mapping[str, Any], data: Dataset, path: Path) -> None:
     """Refuses a file that was written with other data than those at hand."""
-    for name in stored.keys() & data.provenance.keys():
+    names = stored.keys() & data.provenance.keys()
+    if stored.get("source_sha256") == data.provenance.get("source_sha256"):
+        names -= {"source"}  # the same file under another name
+    for name in names:
         was, now = stored[name], data.provenance[name]
         if type(was) is not type(now) or was != now:
             before = "a tensor" if torch.is_tensor(was) else shown(was)

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from sfnn_pyro.system.extras import needed_for
 
 T = TypeVar("T")
 
@@ -23,6 +23,7 @@ def read_table(kind: type[T], raw: Any, error: type[ValueError], where: str = ""
         where: what the message says of the place, such as ``" in the configuration"``.
 
     Raises:
+        MissingExtraError: pydantic, which the extra ``cli`` brings, is not installed.
         ValueError: of the given type; it names the key and the value, and says what was expected.
 
     Example:
@@ -34,6 +35,8 @@ def read_table(kind: type[T], raw: Any, error: type[ValueError], where: str = ""
             ...
         ValueError: epochs='3': expected int
     """
+    with needed_for("reading a configuration"):
+        from pydantic import TypeAdapter, ValidationError
     _check_keys(kind, raw, error)
     try:
         # In JSON, unlike in Python, pydantic's strict mode takes a list for a tuple.
@@ -54,11 +57,17 @@ def check_known(raw: Iterable[str], known: Iterable[str], error: type[ValueError
 def _check_keys(kind: Any, raw: Any, error: type[ValueError]) -> None:
     if not isinstance(raw, dict):
         return
-    types = {f.name: f.type for f in fields(kind)}
+    types = _types(kind)
     check_known(raw, types, error)
     for name, value in raw.items():
         if is_dataclass(types[name]):
             _check_keys(types[name], value, error)
+
+
+def _types(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields, of which some modules have the names alone."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _message(kind: Any, raw: Any, found: Any, where: str) -> str:
@@ -67,7 +76,7 @@ def _message(kind: Any, raw: Any, found: Any, where: str) -> str:
     name = ""
     for part in found["loc"]:
         if is_dataclass(kind):
-            name, kind = part, {f.name: f.type for f in fields(kind)}[part]
+            name, kind = part, _types(kind)[part]
         elif is_dataclass(item := get_args(kind)[0]):
             kind = item
         else:

@@ -47,7 +47,7 @@ OnStep = Callable[[Trainer, float], None]
 
 def train_run(
     config: RunConfig,
-    folder: Path,
+    folder: str | Path,
     *,
     checkpoint_minutes: float = 5.0,
     on_step: OnStep | None = None,
@@ -99,7 +99,7 @@ def train_run(
     """
     if not checkpoint_minutes >= 0:
         raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
-    group = group or ProcessGroup()
+    group, folder = group or ProcessGroup(), Path(folder)
     config = config.pinned()
     config.make_estimator()  # refuses what it cannot be before anything is made
     data = config.load_data().to(check_device(device))
@@ -109,7 +109,8 @@ def train_run(
         if group.is_first:
             _check_same(config, folder)
         if group.broadcast(model_file(folder) is not None):
-            state = load_model(folder)[0].state_dict() if group.is_first else None
+            place = config.data if config.is_own else None
+            state = load_model(folder, place)[0].state_dict() if group.is_first else None
             model.load_state_dict(group.broadcast(state))
         else:
             interval = 60 * checkpoint_minutes
@@ -144,7 +145,7 @@ class _TrainingRun(CheckpointedTraining):
         super().__init__(folder / "checkpoint.pt", request, interval, group)
         self.config, self.folder, self.data, self.model = config, folder, data, model
         self.split, self.callback = split, callback
-        self._start_recorded = False
+        self._start_recorded = self._config_is_written = False
 
     def build(self, saved: dict[str, Any]) -> None:
         if self.group.is_first:
@@ -160,7 +161,7 @@ class _TrainingRun(CheckpointedTraining):
         return {"config": self.config.to_json(), "provenance": dict(self.data.provenance)}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        if RunConfig.from_json(saved["config"]) != self.config:
+        if not RunConfig.from_json(saved["config"]).is_same_training(self.config):
             raise RunError(
                 f"{self.checkpoint} belongs to another configuration: give another folder"
             )
@@ -257,8 +258,12 @@ class _TrainingRun(CheckpointedTraining):
 
     def _write_config(self) -> None:
         """Writes ``config.json`` once there is a step to keep: a false start leaves none."""
-        if self.group.is_first and not (self.folder / "config.json").exists():
-            write_text(self.folder / "config.json", self.config.to_json())
+        if self._config_is_written or not self.group.is_first:
+            return
+        path = self.folder / "config.json"
+        if not path.exists() or read_config(self.folder) != self.config:  # its data were moved
+            write_text(path, self.config.to_json())
+        self._config_is_written = True
 
     def _record_start(self) -> None:
         """Adds a line for this start of a distributed training: from which step, by which ranks."""
@@ -290,7 +295,7 @@ def _check_same(config: RunConfig, folder: Path) -> None:
         if others:
             raise RunError(f"{folder} holds {others[0]} but no config.json: give another folder")
         return
-    if read_config(folder) != config:
+    if not read_config(folder).is_same_training(config):
         raise RunError(
             f"{folder} holds a run of another configuration: give another folder, or resume it "
             f"with {command('sfnn', 'train', '--resume', folder)}"

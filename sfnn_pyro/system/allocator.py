@@ -6,7 +6,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_pages(limit: int = 2**30) -> bool:
-    """Tells the C library to keep freed memory, up to a limit, for the next step.
+    """Sets the C library to keep freed memory, up to a limit, for the next step.
 
     Every step frees and allocates the same megabytes; by default glibc returns them to the
     kernel, which clears every page again. This setting of the whole process is made by programs

@@ -1,6 +1,6 @@
-"""The reader of what ``torch.save`` wrote, for files that nobody vouches for.
+"""The reader of what ``torch.save`` wrote, for files of unknown origin.
 
-``torch.load`` with ``weights_only=True`` executes no code, but believes the file: a storage that
+``torch.load`` with ``weights_only=True`` executes no code, but trusts the file: a storage that
 states more numbers than its record holds is read past its end. Here every size is compared with
 what there is, and nothing but tables, lists, plain values and plain tensors is made.
 """

@@ -71,7 +71,7 @@ class GradientMoments:
         return total / sum(p.numel() for p in self.parameters)
 
     def state_dict(self) -> dict[str, Any]:
-        """What must be saved to go on exactly as before."""
+        """What must be saved so that the training resumes exactly."""
         return {"steps": self.steps, "first": self._first, "second": self._second}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ def sites_at_fault(
     Returns:
         For every site at fault, whether the weights of each datapoint are not finite, ``(B,)``.
     """
-    # Without validation a draw from NaN goes on, so that all sites are met.
+    # Without validation a draw from NaN is no error, so that every site is reached.
     with pyro.validation_enabled(False), NonFiniteSites(len(x)) as found:
         estimator.loss(model, guide, x, y)
     return found.sites

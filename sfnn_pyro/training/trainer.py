@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import pyro
 import torch
@@ -47,6 +47,14 @@ def _quiet_about_nan() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Encountered NaN")
         yield
+
+
+@runtime_checkable
+class SeesRows(Protocol):
+    """An estimator that may remember something of every datapoint."""
+
+    def see_rows(self, rows: Tensor) -> None:
+        """Says which rows of the training data the next step holds."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +211,7 @@ class Trainer:
             group["lr"] = rate * factor
         before = self.random_state()
         try:
+            self.show_rows(rows)
             with pyro.get_param_store().scope(self._store):
                 mean = self.compute_gradients(rows)
             check_step(-mean, self.trained)
@@ -220,6 +229,11 @@ class Trainer:
         self._steps += 1
         self._total += mean * len(rows)
         return mean
+
+    def show_rows(self, rows: Tensor) -> None:
+        """Says to an estimator that remembers datapoints which the next step holds."""
+        if isinstance(self.epoch_estimator, SeesRows):
+            self.epoch_estimator.see_rows(rows)
 
     def averaged(self) -> AbstractContextManager[None]:
         """While a block runs, the parameters are their moving average, if there is one."""

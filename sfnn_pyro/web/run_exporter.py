@@ -24,6 +24,7 @@ def export_run(
     deterministic: Path | None = None,
     recognition_epochs: int = 0,
     rows: Sequence[int] = (),
+    data: Path | None = None,
     on_step: Callable[[float], None] | None = None,
 ) -> Path:
     """Writes the page of a trained run.
@@ -36,6 +37,7 @@ def export_run(
             training inputs and keeps it in the run folder as ``recognition.safetensors``. With 0
             one that is there already is exported.
         rows: test data to start from; the page's own choice unless given.
+        data: where the runs' own file or folder of data is now, if it was moved since.
         on_step: called during that training with the part that is done.
 
     Returns:
@@ -45,11 +47,11 @@ def export_run(
         RunError: a run folder holds no model.
         ValueError: the page cannot show such a network.
     """
-    model, config, data = load_model(run)
-    refuse_unfit(model, data)
+    model, config, loaded = load_model(run, data)
+    refuse_unfit(model, loaded)
     beside = None
     if deterministic is not None:
-        other, other_config, other_data = load_model(deterministic)
+        other, other_config, other_data = load_model(deterministic, data)
         if other_config.network != "deterministic":
             raise ValueError(
                 f"{deterministic} is a run of network {other_config.network!r}: give one trained "
@@ -58,12 +60,12 @@ def export_run(
         beside = ExportedNetwork(other, "deterministic", _provenance(other_config, other_data))
     units = "deterministic" if config.network == "deterministic" else "stochastic"
     return export_page(
-        ExportedNetwork(model, units, _provenance(config, data)),
-        data,
+        ExportedNetwork(model, units, _provenance(config, loaded)),
+        loaded,
         folder,
         title=_title(model, config),
         deterministic=beside,
-        recognition=_recognition(run, model, config, data, recognition_epochs, on_step),
+        recognition=_recognition(run, model, config, loaded, recognition_epochs, on_step),
         rows=rows,
     )
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfnn_pyro.runs import load_run, train_run
+from sfnn_pyro.system.stop_requests import Interrupted
 from tests.commands import TINY, assert_refused, sfnn
 
 
@@ -41,12 +43,23 @@ def test_the_path_of_the_page_runs(capsys, pictures, tmp_path, monkeypatch):
     page = Path(__file__).parents[2] / "docs" / "own-data.md"
     commands = re.search(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     pictures.rename(tmp_path / "pictures")
+    mask = np.full((6, 6), 255, "u1")
+    mask[3:, 3:] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
     monkeypatch.chdir(tmp_path)
+    run, done = tmp_path / "run", set()
     for line in commands[1].splitlines():
         program, *arguments = shlex.split(line)
         result = sfnn(capsys, *arguments)
         assert (program, result.code) == ("sfnn", 0), result.err
-    assert (tmp_path / "run" / "completions.png").stat().st_size > 0
+        done.add(arguments[0])
+    assert done == {"data", "train", "evaluate", "complete", "impute", "sample"}
+    assert (run / "evaluation-test-20-guide.json").is_file()
+    for name in ("completions.png", "imputations.png"):
+        with Image.open(run / name) as picture:
+            assert picture.width > 100
+    with np.load(tmp_path / "draws.npz") as draws:
+        assert draws["y"].shape == (16, 3, 18)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +135,13 @@ def test_nan_is_described_and_refused(capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def write_npz(folder):
-    np.savez(folder / "d.npz", x=np.zeros((20, 3)), y=np.arange(20) % 2)
+def write_npz(folder, value=0.0):
+    np.savez(folder / "d.npz", x=np.full((20, 3), value), y=np.arange(20) % 2)
     return folder / "d.npz", ()
 
 
-def write_npy_pair(folder):
-    np.save(folder / "x.npy", np.zeros((20, 3)))
+def write_npy_pair(folder, value=0.0):
+    np.save(folder / "x.npy", np.full((20, 3), value))
     np.save(folder / "y.npy", np.arange(20) % 2)
     return folder / "x.npy", ("--x=0-2", f"--y={folder / 'y.npy'}")
 
@@ -159,3 +172,60 @@ def test_each_kind_of_file_is_described_and_trained_on(capsys, tmp_path, write):
     assert result.code == 0, result.err
     assert sfnn(capsys, "evaluate", run, "--particles=2").code == 0
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("write", [write_npz, write_npy_pair])
+def test_data_that_were_moved_are_named_and_checked(capsys, tmp_path, write):
+    old, new, run = tmp_path / "old", tmp_path / "neu [ü]", tmp_path / "run"
+    old.mkdir()
+    path, options = write(old)
+    assert sfnn(capsys, "train", "--data", path, *options, "--out", run, *TINY).code == 0
+    value = sfnn(capsys, "evaluate", run, "--particles=2").out.partition("\n")[0]
+    old.rename(new)
+    moved = new / path.name
+    before = sorted(run.iterdir())
+    result = sfnn(capsys, "evaluate", run, "--particles=2")
+    assert_refused(result, f"{path} does not exist", "with --data")
+    result = sfnn(capsys, "evaluate", run, "--particles=2", "--data", moved)
+    assert (result.code, result.out.partition("\n")[0]) == (0, value), result.err
+    assert sfnn(capsys, "sample", run, "--data", moved, "--out", new / "s.npz").code == 0
+    assert load_run(run, moved).config.data == str(moved)
+    write(new, 1.0)
+    assert_refused(sfnn(capsys, "sample", run, "--data", moved), "is not the file of the training")
+    assert_refused(sfnn(capsys, "sample", run, "--data="), "is an empty path")
+    assert sorted(run.iterdir()) == before
+
+
+def test_a_training_resumes_after_its_pictures_were_moved(capsys, pictures, tmp_path, monkeypatch):
+    def stop(trainer, mean):
+        raise Interrupted(15)
+
+    train = ("train", "--data", pictures, *TINY)
+    assert sfnn(capsys, *train, "--out", tmp_path / "whole").code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "sfnn_pyro.cli.train.train_run",
+            lambda *values, **options: train_run(*values, **{**options, "on_step": stop}),
+        )
+        assert sfnn(capsys, *train, "--out", tmp_path / "run").code == 143
+    moved = pictures.rename(tmp_path / "elsewhere")
+    resume = ("train", "--resume", tmp_path / "run")
+    assert_refused(sfnn(capsys, *resume), "does not exist", "with --data")
+    assert_refused(sfnn(capsys, *resume, "--data=digits"), "digits does not exist")
+    assert sfnn(capsys, *resume, "--data", moved).code == 0
+    assert load_run(tmp_path / "run").config.data == str(moved)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"] == str(moved)
+    whole, run = (load_run(tmp_path / name, moved) for name in ("whole", "run"))
+    for name, weight in whole.model.state_dict().items():
+        assert run.model.state_dict()[name].equal(weight)
+    assert sfnn(capsys, *resume).code == 0
+
+
+def test_data_that_have_a_name_have_no_place(capsys, tmp_path):
+    run = tmp_path / "run"
+    assert sfnn(capsys, "train", "--out", run, *TINY).code == 0
+    assert_refused(
+        sfnn(capsys, "evaluate", run, "--data=x.npz"),
+        "was trained on the data set digits",
+        "leave --data out",
+    )

@@ -2,15 +2,23 @@ import csv
 import importlib.metadata
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from sfnn_pyro import __version__
-from sfnn_pyro.runs import load_model
+from sfnn_pyro.cli import program
+from sfnn_pyro.data import DATASET_NAMES
+from sfnn_pyro.distributed import SPLITS
+from sfnn_pyro.estimators import ESTIMATORS
+from sfnn_pyro.experiments.catalogue import EXPERIMENTS
+from sfnn_pyro.runs import NETWORKS, PRECISIONS, PROPOSALS, load_model
+from sfnn_pyro.training import OPTIMIZERS
 from tests.commands import TINY, assert_refused, finish, sfnn, start
 
 
@@ -112,7 +120,7 @@ def test_demo_trains_both_networks_once(capsys, tmp_path):
 
 def test_data_list_says_what_is_here_and_how_to_get_the_rest(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("SFNN_DATA", str(tmp_path))
-    monkeypatch.setattr("sfnn_pyro.data.cache.pooch.os_cache", lambda project: tmp_path / project)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     result = sfnn(capsys, "data", "list")
     assert result.code == 0
     assert "1,197 / 300 / 300" in result.out and "32 -> 32" in result.out
@@ -131,10 +139,35 @@ def test_without_a_command_the_help_is_shown(capsys, arguments):
     assert "Usage" in result.out and "Commands" in result.out
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "complete", "data"])
-def test_every_command_has_help(capsys, command):
-    result = sfnn(capsys, command, "--help")
-    assert result.code == 0 and "Usage" in result.out
+COMMANDS = dict(typer.main.get_command(program.app).commands)
+COMMANDS |= {f"data {name}": one for name, one in COMMANDS.pop("data").commands.items()}
+NO_SENTENCE = re.compile(r"[a-z]|.*[^.]$|.*\b(TODO|etc)\b|.*``", re.DOTALL)
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "data"])
+def test_every_command_has_help(capsys, name):
+    result = sfnn(capsys, *name.split(), "--help")
+    assert result.code == 0 and "Usage: sfnn" in result.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_is_of_sentences_and_says_what_is_the_default(name):
+    command = COMMANDS[name]
+    for text in command.help.split("\n\n"):
+        assert not NO_SENTENCE.match(text), text
+    for one in command.params:
+        assert one.help and not NO_SENTENCE.match(one.help), (one.name, one.help)
+        says_all = one.required or one.is_flag or one.show_default or one.name == "help"
+        assert says_all or "If not given" in one.help, one.name
+
+
+def test_the_help_names_every_kind(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "10000")
+    text = sfnn(capsys, "train", "--help").out
+    for kinds in (NETWORKS, PROPOSALS, PRECISIONS, ESTIMATORS, OPTIMIZERS, SPLITS, DATASET_NAMES):
+        assert all(re.search(rf"\b{kind}\b", text) for kind in kinds), kinds
+    text = sfnn(capsys, "reproduce", "--help").out
+    assert all(len(re.findall(rf"\b{one}\b", text)) > 1 for one in EXPERIMENTS)
 
 
 def test_the_version_has_one_source(capsys):

@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 
 from sfnn_pyro.cli import reproduce
@@ -14,16 +17,27 @@ def tiny(monkeypatch):
     )
 
 
-def test_a_sweep_and_its_report(tiny, capsys, tmp_path):
+def test_a_sweep_and_its_report(tiny, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("sfnn_pyro.experiments.sweep.LOG_SECONDS", 0.0)
     result = sfnn(capsys, "reproduce", "theorem1", "table1", "--quick", "--out", tmp_path)
     assert_refused(result, "theorem1 has no --quick version, only table1")
     result = sfnn(capsys, "reproduce", "table1", "--quick", "--out", tmp_path, "--workers", 1)
     assert result.code == 0, result.err
+    first, *lines = result.err.splitlines()
+    assert first.endswith(" first") and " to make: mnist-" in first
+    assert any(re.fullmatch(r"mnist-\S+: \d+ %, .*nats.*", line) for line in lines), lines
     assert "| G3 (proposed biased), M = 20 | 53.8 ± 0.2 |" in result.out
     assert "Best first, paper: deterministic, binary noise (D), M = 20;" in result.out
     assert (tmp_path / "report-quick.html").is_file()
-    result = sfnn(capsys, "reproduce", "table1", "--quick", "--out", tmp_path, "--dry-run")
+    again = ("reproduce", "table1", "--quick", "--out", tmp_path)
+    result = sfnn(capsys, *again, "--dry-run")
     assert result.code == 0 and not result.out.strip()
+    assert json.loads(sfnn(capsys, *again, "--dry-run", "--json").out) == {"runs": []}
+    found = json.loads(sfnn(capsys, *again, "--workers", 1, "--json").out)
+    assert found["report"] == str(tmp_path / "report-quick.html")
+    (table,) = found["experiments"]
+    row = next(one for one in table["rows"] if one["paper"] == "53.8 ± 0.2")
+    assert row["complete"] and sum(row["runs"].values()) == row["mean"] * len(row["runs"])
 
 
 def test_a_dry_run_lists_what_comes_and_writes_nothing(capsys, tmp_path):

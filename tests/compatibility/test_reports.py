@@ -17,9 +17,9 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 
 from sfnn_pyro.estimators import G4, G5, OVIS, RLOO, VIMCO, DisARM
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.predictions import predictive_mean
 from sfnn_pyro.guides import PriorProposal
-from sfnn_pyro.predictions import predictive_mean
 from tests.compatibility.oracle import (
     bernoulli,
     binary,

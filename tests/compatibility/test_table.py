@@ -13,7 +13,7 @@ from pyro.infer import SVI, config_enumerate
 from pyro.infer.autoguide import AutoDelta, AutoNormal, AutoNormalMessenger
 
 from sfnn_pyro.estimators import G1, G4, G5, RLOO, VIMCO, Chunked, ReweightedWakeSleep
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from sfnn_pyro.guides import MixtureProposal, PartialProposal, PriorProposal
 from sfnn_pyro.models import SFNN
 

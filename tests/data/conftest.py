@@ -36,5 +36,5 @@ def cache_folder(monkeypatch, tmp_path):
     """No test sees the user's data: `SFNN_DATA` is unset, the cache an empty folder."""
     folder = tmp_path / "cache"
     monkeypatch.delenv("SFNN_DATA", raising=False)
-    monkeypatch.setattr("sfnn_pyro.data.cache.pooch.os_cache", lambda project: folder / project)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder / "sfnn_pyro"

@@ -1,14 +1,25 @@
 import hashlib
+from pathlib import Path
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.datasets import load_digits
 
-from sfnn_pyro.data import load_dataset
+from sfnn_pyro.data import digits, load_dataset
 from tests.data.helpers import refusal
 
 PINNED = "dafaef412cd35961"
+# Of the arrays of `sklearn.datasets.load_digits`, as bytes: the committed results are of these.
+SOURCE_SHA256 = {
+    "images": "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3",
+    "labels": "8ba4f891220f5e4c9c819638d1602d74b83618f167043c6da52a2a247841ddf0",
+}
+
+
+def source():
+    with np.load(Path(digits.__file__).with_name("digits.npz")) as arrays:
+        return dict(arrays)
 
 
 def images(split):
@@ -24,9 +35,17 @@ def test_completion_is_the_task_of_the_paper_in_small():
         assert set(images(part).unique().tolist()) == {0.0, 1.0}
 
 
+def test_the_file_holds_the_digits_of_scikit_learn_and_who_is_to_be_credited():
+    arrays = source()
+    found = {name: hashlib.sha256(rows.tobytes()).hexdigest() for name, rows in arrays.items()}
+    assert found == SOURCE_SHA256
+    assert arrays["images"].shape == (1797, 8, 8) and arrays["images"].max() == 16
+    assert "Alpaydin" in load_dataset("digits").provenance["credit"]
+
+
 def test_black_and_white_pixels_are_those_of_the_source():
     data = load_dataset("digits", split_seed=3)
-    grey = torch.from_numpy(load_digits().data)
+    grey = torch.from_numpy(source()["images"]).to(torch.float64).reshape(-1, 64)
     binary = torch.cat([images(part) for part in (data.train, data.validation, data.test)])
     # Each digit's certain pixels find it again in the source.
     certain_white, certain_black = (grey == 16).double(), (grey == 0).double()

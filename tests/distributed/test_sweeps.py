@@ -123,13 +123,17 @@ def test_a_killed_process_of_a_local_sweep_is_told_and_the_sweep_goes_on(local, 
 
 @needs_proc
 @pytest.mark.slow
-def test_a_sweep_that_is_told_to_stop_leaves_nobody_at_work_and_loses_nothing(local, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_sweep_that_is_told_to_stop_leaves_nobody_at_work_and_loses_nothing(
+    local, tmp_path, number
+):
     process = start(tmp_path, "processes")
     wait_for(lambda: len(at_work(tmp_path)) == 2, process)
     pids = family(process.pid)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1 and "stopped by SIGTERM: the runs under way are saved" in err
+    assert process.returncode == 1
+    assert f"stopped by {number.name}: the runs under way are saved" in err
     saved = {path.parent.name for path in (tmp_path / "work").glob("*/checkpoint.pt")}
     assert len(saved) == 2 and not read_results(tmp_path)
     assert_none_left(pids)

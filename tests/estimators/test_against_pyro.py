@@ -8,7 +8,7 @@ from pyro import poutine
 from pyro.infer import SVI, RenyiELBO
 
 from sfnn_pyro.estimators import G4, OVIS, VIMCO, DisARM, ReweightedWakeSleep
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from tests.estimators.expectation import (
     all_tuples,

@@ -20,7 +20,7 @@ from sfnn_pyro.estimators import (
     GumbelStraightThrough,
     ReweightedWakeSleep,
 )
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
 from tests.estimators.expectation import (

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sfnn_pyro.estimators import G4, G5
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
 from tests.enumeration import expected_gradient, gradient, joint_states, sfnn_log_probs, tuples

@@ -197,7 +197,7 @@ def test_a_site_without_a_gradient_is_named_with_its_siblings(estimator):
         estimator(3).loss(counts, PriorProposal(counts), Y)
 
 
-PAIRED = ("g1", "disarm", "doublecv", "muprop", "rebar", "relax", "bitflip", "psa", "arms")
+PAIRED = ("g1", "disarm", "doublecv", "muprop", "rebar", "relax", "bitflip", "psa", "arms", "jsa")
 """Estimators that need all particles at once."""
 
 DECLARED = {
@@ -221,6 +221,7 @@ DECLARED = {
     "bitflip": ("objective", True, True, 1),
     "psa": ("objective", False, True, 1),
     "arms": ("bound", True, True, 2),
+    "jsa": ("likelihood", False, False, 1),
     "rws": ("likelihood", False, False, 1),
 }
 
@@ -304,6 +305,7 @@ def test_a_step_runs_the_model_as_often_as_declared(name):
     guide = PriorProposal(counted) if prior else RecognitionNetwork(network)
     for _ in range(2):  # the first step of G1 draws particles for its baselines too
         runs.clear()
+        estimator.see_rows(torch.arange(5))  # which JSA remembers
         estimator.differentiable_loss(counted, guide, torch.zeros(5, 2), torch.zeros(5, 2))
     passes = estimator.passes
     assert len(runs) == passes.of_particles(1, sites=len(hidden), units=7)

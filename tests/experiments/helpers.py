@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 
 from sfnn_pyro.data import Dataset, Split
-from sfnn_pyro.experiments import problems, vae
+from sfnn_pyro.data.images import fresh_halves
+from sfnn_pyro.experiments import problems, vae_problems
 from sfnn_pyro.experiments.grid import Grid, Row
 
 LIKELIHOODS = {
@@ -30,11 +31,13 @@ def tiny_data(name, split_seed=0):
 
     shapes = ((2, 14), None if labels else (2, 14))
     parts = [split(size) for size in (16, 8, 8)]
-    return Dataset(name, *parts, LIKELIHOODS[name], *shapes, {"split_seed": split_seed})
+    fresh = fresh_halves(tiny_grey()) if name == "mnist" else None
+    provenance = {"split_seed": split_seed}
+    return Dataset(name, *parts, LIKELIHOODS[name], *shapes, provenance, fresh=fresh)
 
 
 def tiny_grey():
-    return {"train": torch.arange(16 * 56).reshape(16, 4, 14).remainder(255).to(torch.uint8)}
+    return torch.arange(16 * 56).reshape(16, 4, 14).remainder(255).to(torch.uint8)
 
 
 def tiny_images(name):
@@ -53,8 +56,7 @@ def use_tiny_data(monkeypatch):
         "load_dataset",
         lambda name, split_seed=0: tiny_data(name, split_seed),
     )
-    monkeypatch.setattr(problems, "mnist_grey", tiny_grey)
-    monkeypatch.setattr(vae, "load_images", tiny_images)
+    monkeypatch.setattr(vae_problems, "load_images", tiny_images)
 
 
 def stop_at(number):
@@ -81,6 +83,7 @@ def tiny(row: Row) -> Row:
         epochs=2,
         batch_size=8 if row.run.data != "coin" else 500,
         train_size=0,
+        compile=False,  # which takes half a minute, once for every shape
         test_particles=3,
     )
     return replace(row, run=run, rates=row.rates[:1], seeds=1)

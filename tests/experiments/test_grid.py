@@ -26,11 +26,6 @@ def grid_of(tmp_path, text):
         ("[[row]]\n", "label"),
         ('[[row]]\nlabel = "a"\nnetwork = "rnn"\n', "network='rnn': choose one of sfnn"),
         ('[[row]]\nlabel = "a"\nkept = 20\n', "kept=20: give 1 to particles - 1, or 0"),
-        (
-            '[[row]]\nlabel = "a"\nnetwork = "linear-vae"\nproposal = "encoder"\n'
-            "hidden = [9]\ncompile = true\n",
-            "compile=True: the step of a VAE is not",
-        ),
         ('[[row]]\nlabel = "a"\nkept = -1\n', "kept=-1: give 1 to particles - 1, or 0"),
         ('[[row]]\nlabel = "a"\nearly_epochs = 50\n', "early_epochs=50: give 1 to epochs - 1"),
         ('[[row]]\nlabel = "a"\nearly_epochs = 1\n', "early_particles=0, early_epochs=1: give b"),

@@ -27,6 +27,7 @@ SMOKED = (
     "vae-linear",
     "vae-centred",
     "vae-anchor",
+    "vae-others",
 )
 
 

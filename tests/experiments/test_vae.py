@@ -3,13 +3,15 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
+import pyro
 import pytest
 import torch
 
 from sfnn_pyro.data import DataError, load_images
-from sfnn_pyro.estimators import ESTIMATORS
-from sfnn_pyro.experiments import vae
+from sfnn_pyro.estimators import ESTIMATORS, Compiled
+from sfnn_pyro.experiments import vae_problems as vae
 from sfnn_pyro.experiments.grid import GridError, Run, load_grid
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.system.stop_requests import Interrupted
@@ -56,7 +58,7 @@ def test_weights_are_those_by_hand(network, protocol):
     torch.testing.assert_close(particles.log_weight(), by_hand, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("name, slope", [("g2", None), ("g3", "sigmoid")])
+@pytest.mark.parametrize("name, slope", [("g2", None), ("g3", "sigmoid"), ("reinmax", "half")])
 def test_straight_through_the_encoder_is_that_by_hand(name, slope):
     run = replace(RUN, estimator=name, particles=2)
     model, guide = (part.double() for part in vae.make_vae(run, tiny_images("mnist")))
@@ -71,6 +73,7 @@ def test_straight_through_the_encoder_is_that_by_hand(name, slope):
     guide.zero_grad()
     a = guide.encoder(y)
     p = a if slope is None else torch.sigmoid(a)
+    p = a * (h - p).detach().abs() / 2 if slope == "half" else p
     through = p + (h - p).detach()
     decoded = torch.distributions.Bernoulli(logits=model.decoder(through), validate_args=False)
     ours = torch.distributions.Bernoulli(logits=a.expand(2, 5, 4), validate_args=False)
@@ -99,7 +102,11 @@ def test_moments_are_those_of_the_gradients():
 
 @pytest.mark.parametrize(
     "run",
-    [RUN, replace(RUN, protocol="centred", estimator="g3", particles=2)],
+    [
+        RUN,
+        replace(RUN, protocol="centred", estimator="g3", particles=2),
+        replace(RUN, estimator="jsa", particles=2),
+    ],
     ids=lambda r: r.name,
 )
 def test_an_interrupted_run_ends_with_the_same_result(run, tmp_path, tiny_data):
@@ -114,12 +121,60 @@ def test_an_interrupted_run_ends_with_the_same_result(run, tmp_path, tiny_data):
     assert whole["evaluations"]["trained"]["train"]["negative_bound"] > 0
 
 
-@pytest.mark.parametrize("name", ["vae", "vae-linear", "vae-centred", "vae-anchor"])
+GRIDS = ["vae", "vae-quick", "vae-linear", "vae-centred", "vae-anchor", "vae-others"]
+
+
+def after_three_steps(run):
+    """Trained parameters, and the moments that the run followed."""
+    data = vae.load_vae_data(run)
+    with pyro.get_param_store().scope():
+        model, guide = vae.make_vae(run, data)
+        trainer = vae.make_vae_trainer(run, model, guide, data)
+        trainer.seed_random_state()
+        for _ in range(3):
+            trainer.step(torch.arange(8))
+    return [p.detach() for p in trainer.trained], trainer.moments.variance()
+
+
+@pytest.mark.parametrize("name", GRIDS)
 def test_estimators_of_the_grids_take_the_encoder(name, tiny_data):
     for row in load_grid(name).rows:
-        run = replace(row.run, hidden=(4,))
+        run = replace(row.run, hidden=(4,), compile=False)
         data = vae.load_vae_data(run)
-        vae.make_vae_trainer(run, *vae.make_vae(run, data), data).step(torch.arange(4))
+        model, guide = vae.make_vae(run, data)
+        vae.make_vae_trainer(run, model, guide, data).step(torch.arange(4))
+        estimator, _ = vae.make_pair(row.run, guide)
+        assert isinstance(estimator, Compiled) == row.run.compile
+        if name not in ("vae", "vae-quick"):  # runs of before, and runs too short for it to pay
+            assert row.run.compile == ESTIMATORS[run.estimator].replayable
+
+
+@pytest.mark.parametrize("estimator", ["disarm", "rloo", "g3", "arms", "muprop"])
+def test_recorded_steps_are_those_that_are_run_as_they_are(estimator, tiny_data, monkeypatch):
+    monkeypatch.setattr(vae, "Compiled", partial(Compiled, compile=False))
+    run = replace(RUN, estimator=estimator, particles=2)
+    (plain, variance), (ours, other) = (
+        after_three_steps(replace(run, compile=compile)) for compile in (False, True)
+    )
+    for one, two in zip(plain, ours, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+    assert variance == pytest.approx(other, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_those_that_are_run_as_they_are(tiny_data):
+    """Up to the rounding of float32, as which data sets are stored."""
+    run = replace(RUN, estimator="disarm")
+    (plain, _), (ours, _) = (
+        after_three_steps(replace(run, compile=compile)) for compile in (False, True)
+    )
+    for one, two in zip(plain, ours, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_compiled_is_refused():
+    with pytest.raises(GridError, match="compile: Compiled cannot record DoubleCV"):
+        vae.make_pair(replace(RUN, estimator="doublecv", particles=2, compile=True), None)
 
 
 def test_what_no_vae_has_is_refused():
@@ -138,5 +193,5 @@ def test_images_of_the_digits_are_their_grey_values():
 
 
 def test_images_of_an_unknown_name_are_refused():
-    with pytest.raises(DataError, match="no images 'letters': choose one of digits, mnist"):
+    with pytest.raises(DataError, match="no images 'letters': choose one of digits, mnist, "):
         load_images("letters")

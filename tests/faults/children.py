@@ -7,7 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.process import BaseProcess
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["sfnn_pyro.cli", "sfnn_pyro.runs", "sklearn.datasets"])
+_CONTEXT.set_forkserver_preload(["sfnn_pyro.cli", "sfnn_pyro.runs"])
 
 
 def child(*arguments) -> BaseProcess:

@@ -10,6 +10,14 @@ from tests.faults.children import child, run_to_end
 
 KILLS = 20
 OPTIONS = ("--hidden=5", "--particles=2", "--epochs=25", "--learning-rate=0.02", "--seed=7")
+AVERAGED = (
+    "--estimator=rws",
+    "--encoder=4",
+    "--optimizer=adam",
+    "--ema=0.9",
+    "--binarise=epoch",
+    "--patience=24",
+)
 PATIENCE = 60.0
 
 
@@ -33,9 +41,9 @@ def writing(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("estimator", ["g1", "g3"])
-def test_twenty_kills_change_no_bit(tmp_path, estimator):
-    options = (*OPTIONS, "--estimator", estimator)
+@pytest.mark.parametrize("more", [("--estimator=g1",), ("--estimator=g3",), AVERAGED])
+def test_twenty_kills_change_no_bit(tmp_path, more):
+    options = (*OPTIONS, *more)
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "run"
     assert run_to_end("train", "--out", undisturbed, *options) == 0
     moments = random.Random(20150507)

@@ -9,7 +9,7 @@ from pyro.optim import SGD
 
 from sfnn_pyro.estimators import G4, G5
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import HybridSFNN
 from tests.enumeration import Forced, states

@@ -22,7 +22,7 @@ def test_sites_and_shapes():
 def test_predictive_has_the_models_probabilities():
     model = SFNN([2, 3, 1])
     torch.nn.init.normal_(model.layers[1].weight)
-    from sfnn_pyro.exact import exact_log_likelihood
+    from sfnn_pyro.evaluation.exact import exact_log_likelihood
 
     x = torch.randn(1, 2)
     drawn = Predictive(model, num_samples=40_000, parallel=True)(x)["y"]

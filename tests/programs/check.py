@@ -288,8 +288,8 @@ def targets(name: str, estimator: Any, right: Expectations) -> list[Tensor]:
     """The expected gradients that are right for an estimator."""
     if name in ("g2", "g3"):
         return [right.of_path("identity" if name == "g2" else "sigmoid")]
-    # A slope that depends on more than the particle; a closed form of several layers.
-    if name in ("gumbel", "gumbelrao", "psa"):
+    # A slope or a chain that depends on more than the particles; a closed form of several layers.
+    if name in ("gumbel", "gumbelrao", "psa", "jsa"):
         return []
     if name == "reinmax":
         return [right.of_second_order]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.evaluation import log_likelihood
-from sfnn_pyro.exact import exact_log_likelihood, exact_objective
-from sfnn_pyro.imputation import impute
+from sfnn_pyro.evaluation.exact import exact_log_likelihood, exact_objective
+from sfnn_pyro.evaluation.imputation import impute
 from tests.programs.check import Disagreement, Outcome, Setting, close, forced, guarded, precision
 from tests.programs.grammar import ROWS
 from tests.programs.interpreter import build

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from tests.programs.check import EXACT, NOISY, Setting, examine, examine_drawn
 from tests.programs.evaluations import examine_evaluations
 from tests.programs.spec import Guide, Handler, Loop, Plate, Program, Site

@@ -8,7 +8,7 @@ from pyro import poutine
 
 from sfnn_pyro.data import Split
 from sfnn_pyro.estimators import G3, G4, G5, VIMCO
-from sfnn_pyro.exact import exact_log_likelihood
+from sfnn_pyro.evaluation.exact import exact_log_likelihood
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN, ReplicatedSFNN
 from sfnn_pyro.reparam import deterministic

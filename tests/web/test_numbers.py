@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sfnn_pyro.imputation import impute
+from sfnn_pyro.evaluation.imputation import impute
 from sfnn_pyro.particles.weights import effective_sample_size, log_mean_exp, responsibilities
 from sfnn_pyro.web.recognition_training import start_from_prior
 from tests.web.networks import expected, network, pictures, read, write

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pyro import poutine
 
-from sfnn_pyro.imputation import impute
+from sfnn_pyro.evaluation.imputation import impute
 from sfnn_pyro.system.weight_files import write_weights
 from sfnn_pyro.web.recognition_training import (
     FILL,

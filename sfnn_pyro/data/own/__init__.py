@@ -3,6 +3,7 @@
 from sfnn_pyro.data.own.choices import BINARISATIONS, INPUTS, OwnData
 from sfnn_pyro.data.own.contents import KINDS, Contents, checksum_of, read_contents
 from sfnn_pyro.data.own.description import describe
+from sfnn_pyro.data.own.mask import read_mask
 from sfnn_pyro.data.own.task import load_own
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "describe",
     "load_own",
     "read_contents",
+    "read_mask",
 ]

@@ -91,10 +91,10 @@ def checksum_of(path: Path, second: Path | None = None) -> str:
     """The checksum that ``read_contents`` states, without reading more than bytes."""
     if path.is_dir():
         files, _ = picture_files(path)
-        first = _folder_checksum((name, _digest(_bytes_of(file))) for name, file in files)
+        first = _folder_checksum((name, _digest(bytes_of(file))) for name, file in files)
     else:
-        first = _digest(_bytes_of(path))
-    return first if second is None else _joined([first, _digest(_bytes_of(second))])
+        first = _digest(bytes_of(path))
+    return first if second is None else _joined([first, _digest(bytes_of(second))])
 
 
 def suffix_of(path: Path) -> str:
@@ -114,9 +114,9 @@ def _read_file(path: Path) -> Contents:
         if not path.exists():
             raise DataError(f"{path} does not exist: check the path")
         raise DataError(f"{path} is of no known kind: give one of {', '.join(KINDS)}")
-    raw = _bytes_of(path)
+    raw = bytes_of(path)
     kind, read = known
-    contents = decompressed(raw, limit=_limit(), name=str(path))
+    contents = decompressed(raw, limit=size_limit(), name=str(path))
     return Contents(path, kind, read(contents, str(path)), _digest(raw), len(raw))
 
 
@@ -131,20 +131,25 @@ def _read_folder(path: Path, shape: tuple[int, ...]) -> Contents:
     sizes: list[int] = []
 
     def opened(name: str, file: Path) -> bytes:
-        raw = _bytes_of(file)
+        raw = bytes_of(file)
         digests.append((name, _digest(raw)))
         sizes.append(len(raw))
         return raw
 
-    arrays = read_pictures(files, opened, shape, _limit())
+    arrays = read_pictures(files, opened, shape, size_limit())
     return Contents(
         path, "folder of pictures", arrays, _folder_checksum(digests), sum(sizes), left_out
     )
 
 
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """The contents of a file, as they are.
+
+    Raises:
+        DataError: it cannot be read, is no file, or is too large.
+    """
     try:
-        return read_regular(path, _limit())
+        return read_regular(path, size_limit())
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise DataError(
@@ -152,7 +157,8 @@ def _bytes_of(path: Path) -> bytes:
         ) from error
 
 
-def _limit() -> int:
+def size_limit() -> int:
+    """Bytes that a file may hold."""
     return available_memory() // MEMORY_SHARE
 
 

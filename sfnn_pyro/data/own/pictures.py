@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -60,6 +61,7 @@ def read_pictures(
     Raises:
         DataError: a picture is damaged or too large, or has another size than the first.
     """
+    _check_size(len(files), shape, limit)
     grey: list[NDArray[Any]] = []
     for name, path in files:
         picture = read_picture(opened(name, path), str(path), shape)
@@ -68,11 +70,8 @@ def read_pictures(
                 f"{path} has {_size(picture)} pixels and {files[0][1]} {_size(grey[0])}: give "
                 "--shape, to which all are resized, such as 28x28"
             )
-        if not grey and picture.nbytes * len(files) > limit:
-            raise DataError(
-                f"{len(files):,} pictures of {_size(picture)} pixels do not fit the memory: give a "
-                "smaller --shape"
-            )
+        if not grey:
+            _check_size(len(files), picture.shape, limit, picture.itemsize)
         grey.append(picture)
     arrays = {"pictures": np.stack(grey)}
     folders = [os.path.dirname(name) for name, _ in files]
@@ -119,6 +118,16 @@ def _grey(picture: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     if shape and (found.height, found.width) != tuple(shape):
         found = found.resize((shape[1], shape[0]), Image.Resampling.BOX)
     return np.array(found)
+
+
+def _check_size(count: int, shape: tuple[int, ...], limit: int, size: int = 1) -> None:
+    """Refuses pictures of a shape that are too large, before there is one of them."""
+    pixels = math.prod(shape)
+    if pixels > MAX_PIXELS or pixels * count * size > limit:
+        raise DataError(
+            f"{count:,} pictures of {' x '.join(map(str, shape))} pixels do not fit the memory: "
+            "give a smaller --shape"
+        )
 
 
 def _size(picture: NDArray[Any]) -> str:

@@ -87,7 +87,8 @@ def read_own(path: Path, own: OwnData) -> Contents:
     if own.sha256 and contents.sha256 != own.sha256:
         raise DataError(
             f"{path} is not the file of the training: its SHA-256 was {own.sha256[:12]}... and is "
-            f"{contents.sha256[:12]}...; put the file back, or train again with another --out"
+            f"{contents.sha256[:12]}...; put the file back, or name its new place with --data, or "
+            "train again with another --out"
         )
     return contents
 
@@ -289,7 +290,7 @@ def _values(
 
 def _float32(values: Array, name: str) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(values, dtype=np.float32)
+        return np.require(values, np.float32, ["C", "W"])  # PyTorch wants writable memory
 
 
 def _check_finite(rows: Tensor, values: Array, name: str) -> None:

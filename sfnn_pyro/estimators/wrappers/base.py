@@ -58,6 +58,9 @@ class WrappedEstimator(Estimator):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.estimator.load_state_dict(state)
 
+    def see_rows(self, rows: Tensor) -> None:
+        self.estimator.see_rows(rows)
+
     def coefficients(self, log_weight: Tensor) -> Coefficients:
         return self.estimator.coefficients(log_weight)
 

@@ -10,11 +10,11 @@ from pyro import poutine
 from pyro.infer.util import torch_backward
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.autograd import Function
 
 from sfnn_pyro.estimators.base import Coefficients, Estimator
 from sfnn_pyro.estimators.checks import check_whole, watched_parameters
 from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
+from sfnn_pyro.estimators.wrappers.known import KnownGradients
 from sfnn_pyro.particles import JoinedTerm, Particles, SameMinibatch, SiteTerm, proposal_kind
 from sfnn_pyro.particles.weights import log_mean_exp
 
@@ -87,7 +87,7 @@ class Chunked(WrappedEstimator):
             for kept, grad in zip(total, grads, strict=True):
                 if grad is not None:
                     kept += grad
-        return _WithGradients.apply(passes.loss, total, *leaves)
+        return KnownGradients.apply(passes.loss, total, *leaves)
 
 
 class _Passes:
@@ -190,19 +190,6 @@ def part_of(c: Coefficients, start: int, stop: int) -> Coefficients:
     """The coefficients of some of the particles."""
     given = {f.name: getattr(c, f.name) for f in fields(c) if getattr(c, f.name) is not None}
     return replace(c, **{name: value[start:stop] for name, value in given.items()})
-
-
-class _WithGradients(Function):
-    """A value whose gradients to some parameters are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, grads: list[Tensor], *parameters: Tensor) -> Tensor:
-        ctx.grads = grads
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        return None, None, *(grad * known for known in ctx.grads)
 
 
 def _random_state() -> list[Tensor]:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from pyro.infer.util import torch_backward
 from torch import Tensor
-from torch.autograd import Function
 
 from sfnn_pyro.estimators.base import Estimator
 from sfnn_pyro.estimators.checks import watched_parameters
 from sfnn_pyro.estimators.wrappers.base import RETURNS_NUMBER, WrappedEstimator
+from sfnn_pyro.estimators.wrappers.known import KnownGradients
 from sfnn_pyro.estimators.wrappers.recorded import RecordedStep, Replayed, record_step
 from sfnn_pyro.particles.proposals import PriorOf
 from sfnn_pyro.recording.arguments import Arguments
@@ -107,7 +107,7 @@ class Compiled(WrappedEstimator):
             return self.estimator.differentiable_loss(model, guide, *args, **kwargs)
         if isinstance(step, Tensor):
             return step
-        return _Known.apply(step.loss, step.grads, *step.leaves)
+        return KnownGradients.apply(step.loss, step.grads, *step.leaves)
 
     def add_gradients(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
         with watched_parameters(model, guide, args, kwargs):
@@ -120,7 +120,7 @@ class Compiled(WrappedEstimator):
         if all(map(_is_plain_leaf, step.leaves)):
             _accumulate(step.leaves, step.grads)
         else:
-            torch_backward(_Known.apply(step.loss, step.grads, *step.leaves))
+            torch_backward(KnownGradients.apply(step.loss, step.grads, *step.leaves))
         return step.loss
 
     def _step(
@@ -208,21 +208,3 @@ def _accumulate(leaves: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
             leaf.grad = grad
         else:
             leaf.grad += grad
-
-
-class _Known(Function):
-    """A loss whose gradients are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, grads: Sequence[Tensor], *leaves: Tensor) -> Tensor:
-        ctx.grads = grads
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "an estimate of a gradient has no derivative: its coefficients are constants. "
-                "Take the gradient without create_graph=True"
-            )
-        return None, None, *(grad * known for known in ctx.grads)

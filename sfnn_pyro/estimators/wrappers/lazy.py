@@ -104,7 +104,7 @@ class Lazy(WrappedEstimator):
         >>> from sfnn_pyro.estimators import G5
         >>> from sfnn_pyro.guides import PriorProposal
         >>> from sfnn_pyro.models import SFNN
-        >>> from sfnn_pyro.optim import JointOptim
+        >>> from sfnn_pyro.training.optimizers import JointOptim
         >>> model = SFNN([4, 3, 2])
         >>> optim = JointOptim(torch.optim.SGD(model.parameters(), lr=0.01))
         >>> svi = SVI(model, PriorProposal(model), optim, Lazy(G5(num_particles=20)))

@@ -164,7 +164,7 @@ class _Recorder:
         self.given: list[Tensor] = [*tensors, *state]
         self.watched = watch(*self.call)
         own = {id(leaf) for leaf in parameters.leaves}
-        # A leaf that is found nowhere is made anew in each run, and nobody sees its gradient.
+        # A leaf that is found nowhere is made anew in each run; its gradient is not used.
         self.found = [x for x in leaves if id(x) in own or id(x) in self.watched.tensors]
         self.wanted = [one for one in tensors if one.requires_grad] + self.found
 

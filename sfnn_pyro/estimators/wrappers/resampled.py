@@ -104,7 +104,7 @@ class Resampled(WrappedEstimator):
                 for term in drawn.latent
                 if isinstance(term, SiteTerm)
             }
-        # Whoever proposed them, the model's gradient at given particles asks the model alone.
+        # The model's gradient at given particles does not depend on what proposed them.
         with SameMinibatch(dict(drawn.subsamples), strict=True), _Attached(values):
             chosen = estimator.draw(model, PriorOf(model), args, kwargs, num_particles=self.kept)
         _check_same_run(drawn, chosen, index)

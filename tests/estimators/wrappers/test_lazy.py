@@ -9,7 +9,7 @@ from pyro.infer import SVI
 from sfnn_pyro.estimators import G3, G5, VIMCO, Chunked, Lazy, LazyLoss
 from sfnn_pyro.guides import PriorProposal
 from sfnn_pyro.models import SFNN
-from sfnn_pyro.optim import JointOptim
+from sfnn_pyro.training.optimizers import JointOptim
 
 
 @pytest.mark.parametrize("estimator", [G3(4), G5(4), VIMCO(4), Chunked(G5(4), 2)])

@@ -15,7 +15,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from sfnn_pyro.data import Dataset, Split, load_images
-from sfnn_pyro.estimators import ESTIMATORS, RLOO
+from sfnn_pyro.estimators import ESTIMATORS, RLOO, Compiled
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.experiments.grid import GridError, Run
 from sfnn_pyro.guides import BernoulliEncoder
@@ -43,19 +43,7 @@ def binarised(grey: Tensor) -> Tensor:
 def load_vae_data(run: Run, device: str = "cpu") -> Dataset:
     """The images of a run as probabilities, on a device."""
     data = load_images(run.data)
-    if run.train_size:
-        train = Split(data.train.x[: run.train_size], data.train.y[: run.train_size])
-        data = Dataset(
-            data.name,
-            train,
-            data.validation,
-            data.test,
-            data.likelihood,
-            data.x_shape,
-            data.y_shape,
-            {**data.provenance, "train_size": len(train)},
-        )
-    return data.to(device)
+    return data.with_training_rows(run.train_size).to(device)
 
 
 def make_vae(run: Run, data: Dataset, device: str = "cpu") -> tuple[BernoulliVAE, BernoulliEncoder]:
@@ -77,23 +65,30 @@ def make_vae(run: Run, data: Dataset, device: str = "cpu") -> tuple[BernoulliVAE
 def make_pair(run: Run, guide: Callable[..., Any]) -> tuple[ELBO, Callable[..., Any]]:
     """The estimator of a run, and the guide as the estimator takes it.
 
-    An estimator that takes no guide but differentiates through its draws (G2, G3, Gumbel
-    straight-through) does so through the guide's draws here: its relaxation is applied to the
-    guide by ``poutine.reparam``, and ``RLOO`` of values with a path is the gradient of the mean
-    bound of one sample through them.
+    An estimator that differentiates through its draws (G2, G3, Gumbel straight-through, ReinMax)
+    does so through the guide's draws here: its relaxation is applied to the guide by
+    ``poutine.reparam``, and ``RLOO`` of values with a path is the gradient of the mean bound of
+    one sample through them.
 
     Raises:
-        GridError: there is no such estimator, or it takes no guide and has no relaxation.
+        GridError: there is no such estimator, it takes no guide and has no relaxation, or its
+            step cannot be compiled.
     """
     if run.estimator not in ESTIMATORS:
         raise GridError(f"estimator={run.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
     estimator = ESTIMATORS[run.estimator](num_particles=run.particles)
-    if "guide" in estimator.proposals:
-        return estimator, guide
     relaxation = getattr(estimator, "relaxation", None)
-    if relaxation is None:
+    if relaxation is not None:
+        guide = poutine.reparam(guide, config={"h1": relaxation()})
+        estimator = RLOO(num_particles=run.particles)
+    elif "guide" not in estimator.proposals:
         raise GridError(f"estimator={run.estimator!r} takes no guide, which a VAE needs")
-    return RLOO(num_particles=run.particles), poutine.reparam(guide, config={"h1": relaxation()})
+    if not run.compile:
+        return estimator, guide
+    try:
+        return Compiled(estimator), guide
+    except ValueError as error:
+        raise GridError(f"compile: {error}") from error
 
 
 class VAETrainer(Trainer):
@@ -175,7 +170,7 @@ def make_vae_trainer(
         estimator=estimator,
         parameters=[*others, *prior],
         train_data=data.train,
-        validation_data=Split(data.validation.x[:FOLLOWED], data.validation.y[:FOLLOWED]),
+        validation_data=data.validation.first(FOLLOWED),
         schedule=ConstantSchedule(
             epochs=run.epochs,
             learning_rate=run.learning_rate,

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from sfnn_pyro.experiments import proposals
+from sfnn_pyro.experiments import learned_proposals as proposals
 
 SMALL = ["--data", "digits", "--epochs", "2", "--hidden", "10", "8", "--width", "6"]
 

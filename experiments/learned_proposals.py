@@ -1,7 +1,7 @@
 """MNIST completion with learned proposals, evaluated with the prior as proposal.
 
-``python -m sfnn_pyro.experiments.proposals --guide mixture --estimator rws`` takes about eight
-minutes on one core and writes one JSON.
+``python -m sfnn_pyro.experiments.learned_proposals --guide mixture --estimator rws --out FILE``
+takes about eight minutes on one core and writes one JSON file.
 """
 
 import argparse
@@ -103,23 +103,31 @@ def _estimator(options: argparse.Namespace) -> Estimator:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
-    parser.add_argument("--data", default="mnist")
-    parser.add_argument("--guide", choices=GUIDES, default="mixture")
-    parser.add_argument("--estimator", choices=tuple(ESTIMATORS), default="rws")
-    parser.add_argument(
-        "--prior-from", type=int, default=0, help="epoch from which the prior proposes, under G5"
+    parser = argparse.ArgumentParser(
+        prog="python -m sfnn_pyro.experiments.learned_proposals",
+        description="Train a network with a learned proposal, and evaluate it with the prior.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--hidden", type=int, nargs="+", default=[200, 200])
-    parser.add_argument("--width", type=int, default=200, help="of the encoder")
-    parser.add_argument("--share", type=float, default=0.5, help="of the particles, the prior's")
-    parser.add_argument("--insomnia", type=float, default=0.5, help="wake against sleep phase")
-    parser.add_argument("--particles", type=int, default=20)
-    parser.add_argument("--test-particles", type=int, default=100)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--learning-rate", type=float, default=0.1)
-    parser.add_argument("--seed", type=int, default=0)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="JSON file of the result.")
+    add("--data", default="mnist", help="Name of the data set.")
+    add("--guide", choices=GUIDES, default="mixture", help="Proposal of the training.")
+    add("--estimator", choices=tuple(ESTIMATORS), default="rws", help="Gradient estimator.")
+    add(
+        "--prior-from",
+        type=int,
+        default=0,
+        help="First epoch in which the prior is the proposal and G5 the estimator; 0 for none.",
+    )
+    add("--hidden", type=int, nargs="+", default=[200, 200], help="Widths of the hidden layers.")
+    add("--width", type=int, default=200, help="Units of the proposal's encoder.")
+    add("--share", type=float, default=0.5, help="The prior's share of a mixture's particles.")
+    add("--insomnia", type=float, default=0.5, help="Weight of the wake phase, from 0 to 1 (rws).")
+    add("--particles", type=int, default=20, help="Number of particles M of the training.")
+    add("--test-particles", type=int, default=100, help="Number of particles M of the evaluation.")
+    add("--epochs", type=int, default=10, help="Number of epochs.")
+    add("--learning-rate", type=float, default=0.1, help="Highest learning rate of the schedule.")
+    add("--seed", type=int, default=0, help="Seed of the weights and of the training.")
     return parser
 
 
