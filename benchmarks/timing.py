@@ -68,13 +68,13 @@ def interleave(
             patience > 0 and sum(others < quiet for others, _ in done) < rounds
         ):
             patience -= _wait(quiet, patience)
-            start, before = time.perf_counter(), _processor_seconds()
+            start, before = time.perf_counter(), processor_seconds()
             turn = {}
             for name, call in calls.items():
                 with around.get(name, nullcontext)():
                     time.sleep(settle)
                     turn[name] = _mean_seconds(call, per_round)
-            done.append((_others(before, _processor_seconds()), turn))
+            done.append((others_share(before, processor_seconds()), turn))
             if done[-1][0] >= quiet:
                 patience -= time.perf_counter() - start
             gc.collect()
@@ -98,14 +98,14 @@ def _wait(quiet: float, patience: float, interval: float = 0.2) -> float:
     """Sleep until other processes are idle; returns the seconds that it took."""
     start = time.perf_counter()
     while time.perf_counter() - start < patience:
-        before = _processor_seconds()
+        before = processor_seconds()
         time.sleep(interval)
-        if _others(before, _processor_seconds()) < quiet:
+        if others_share(before, processor_seconds()) < quiet:
             break
     return time.perf_counter() - start
 
 
-def _processor_seconds() -> tuple[float, float, float]:
+def processor_seconds() -> tuple[float, float, float]:
     """Processor time since boot: of the whole machine, of that busy, of this process."""
     try:
         ticks = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
@@ -116,7 +116,7 @@ def _processor_seconds() -> tuple[float, float, float]:
     return sum(ticks) / tick, (sum(ticks) - idle) / tick, time.process_time()
 
 
-def _others(before: tuple[float, ...], after: tuple[float, ...]) -> float:
+def others_share(before: tuple[float, ...], after: tuple[float, ...]) -> float:
     """The share of the machine that other processes, and the host, took in between."""
     total, busy, own = (b - a for a, b in zip(before, after, strict=True))
     return max(0.0, busy - own) / total if total else 0.0

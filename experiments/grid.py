@@ -66,7 +66,7 @@ class Run:
         gain: what the initial weights are multiplied by.
         hidden_rate: what the gradient of the hidden layers is multiplied by.
         precision: of the training's matrix products.
-        compile: whether a VAE's step is recorded and compiled, see ``Compiled``: numbers are the
+        compile: whether the step is recorded and compiled, see ``Compiled``: numbers are the
             same up to rounding, which in a long training leads elsewhere.
         test_particles: M of the evaluation.
         more_test_particles: M of a second evaluation; 0 for none.
@@ -119,8 +119,6 @@ class Run:
                 f"network={self.network!r}, proposal={self.proposal!r}, hidden={self.hidden}: a "
                 "VAE has one hidden layer and the proposal 'encoder', and no other network has it"
             )
-        if self.compile and not self.is_vae:
-            raise GridError(f"compile of network={self.network!r}: only VAEs are compiled here")
         if not 0 <= self.early_epochs < self.epochs:
             raise GridError(
                 f"early_epochs={self.early_epochs}: give 1 to epochs - 1, or 0 for none"

@@ -8,7 +8,7 @@ import torch
 from pyro.infer import ELBO
 
 from sfnn_pyro.data import Dataset, Split, load_dataset
-from sfnn_pyro.estimators import ESTIMATORS, Resampled
+from sfnn_pyro.estimators import ESTIMATORS, Compiled, Resampled
 from sfnn_pyro.experiments.grid import GridError, Run
 from sfnn_pyro.experiments.theorem1 import Unit, coin_dataset
 from sfnn_pyro.runs import run_data
@@ -101,7 +101,14 @@ def make_estimator(run: Run, epoch: int = 0) -> ELBO:
         raise GridError(f"estimator={run.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
     particles = run.particles_at(epoch)
     estimator = build_estimator(run.estimator, particles, insomnia=run.insomnia)
-    return Resampled(estimator, run.kept) if run.kept else estimator
+    if run.kept:
+        estimator = Resampled(estimator, run.kept)
+    if not run.compile:
+        return estimator
+    try:
+        return Compiled(estimator)
+    except ValueError as error:
+        raise GridError(f"compile of estimator={run.estimator!r}: {error}") from error
 
 
 def estimators(run: Run) -> Callable[[int], ELBO]:

@@ -54,7 +54,11 @@ def alike(run: Run, others: Iterable[Run], folder: Path, device: str = "cpu") ->
     one_rate = run.hidden_rate == 1
     pays = run.particles == 1 or device != "cpu"
     own = run.estimator == "g1"  # whose averages belong to a network
-    if own or not (batched and no_decay and same_data and one_count and one_rate and pays):
+    if (
+        own
+        or run.compile
+        or not (batched and no_decay and same_data and one_count and one_rate and pays)
+    ):
         return [run]
     mates = [other for other in others if _common(other) == common and other != run]
     free = [one for one in (run, *mates) if not (_work(folder, one) / "checkpoint.pt").exists()]

@@ -55,6 +55,7 @@ from sfnn_pyro.runs import (
     train_run,
 )
 from sfnn_pyro.runs.folder import read_history
+from sfnn_pyro.runs.presets import PRESETS, preset
 from sfnn_pyro.runs.saved_run import model_file
 from sfnn_pyro.system.shell_words import command
 from sfnn_pyro.training import OPTIMIZERS, Callback, Schedule, Trainer, TrainingError
@@ -77,7 +78,9 @@ _ALLOWED_WITH_RESUME = {
 
 # The options that are no part of a configuration; the others are read from the context, which
 # knows what was given, by ``_config``.
-_NO_CONFIGURATION = {*_ALLOWED_WITH_RESUME, "out", "config_file"}
+_NO_CONFIGURATION = {*_ALLOWED_WITH_RESUME, "out", "config_file", "preset_name"}
+
+_ALLOWED_WITH_PRESET = {*_NO_CONFIGURATION, "seed", "precision"} - {"config_file"}
 
 
 def train(
@@ -98,6 +101,15 @@ def train(
             metavar="PATH",
             help="TOML file of a configuration, whose keys are the names of the options with _ in "
             "the place of -. An option that is given beside it counts more.",
+        ),
+    ] = None,
+    preset_name: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            help=f"A whole configuration by name, one of {', '.join(PRESETS)}: fast trains the "
+            "paper's best network of MNIST's completion in a few minutes. Only --seed and "
+            "--precision can be chosen beside it.",
         ),
     ] = None,
     print_config: Annotated[
@@ -268,7 +280,8 @@ def train(
     if not print_config and (out is None) == (resume is None):
         raise ValueError("give --out for a new run, or --resume to resume one")
     if resume is not None:
-        _refuse_others(context, {*_ALLOWED_WITH_RESUME, "data"})
+        message = "{option} has no effect with --resume: leave it out"
+        _refuse_others(context, {*_ALLOWED_WITH_RESUME, "data"}, message)
     if print_config:
         config = _config(context) if resume is None else _stored_config(context, resume)
         if as_json:
@@ -395,16 +408,27 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _option(name: str) -> str:
-    named = {"as_json": "--json", "input_part": "--input", "config_file": "--config"}
+    named = {
+        "as_json": "--json",
+        "input_part": "--input",
+        "config_file": "--config",
+        "preset_name": "--preset",
+    }
     return named.get(name, "--" + name.replace("_", "-"))
 
 
 def _config(context: typer.Context) -> RunConfig:
-    """The configuration of the options that are given and of ``--config``, if it is given.
+    """The configuration of the options that are given and of ``--config`` or ``--preset``.
 
     Raises:
         RunError: the message names the file, if a value is at odds there.
+        ValueError: an option is given that the preset sets.
     """
+    if (name := context.params["preset_name"]) is not None:
+        config = preset(name, seed=context.params["seed"], precision=context.params["precision"])
+        message = f"{{option}} is set by --preset {name}: leave one of the two out"
+        _refuse_others(context, _ALLOWED_WITH_PRESET, message)
+        return config
     path = context.params["config_file"]
     table: dict[str, Any] = {} if path is None else read_config_file(path)
     for name, value in context.params.items():
@@ -427,11 +451,11 @@ def _stored_config(context: typer.Context, folder: Path) -> RunConfig:
     return config.with_data_at(context.params["data"]) if _is_given(context, "data") else config
 
 
-def _refuse_others(context: typer.Context, allowed: set[str]) -> None:
-    """Refuses options that would have no effect together with ``--resume``."""
+def _refuse_others(context: typer.Context, allowed: set[str], message: str) -> None:
+    """Refuses options that would have no effect; the message has a place for the option."""
     for name in context.params:
         if name not in allowed and _is_given(context, name):
-            raise ValueError(f"{_option(name)} has no effect with --resume: leave it out")
+            raise ValueError(message.format(option=_option(name)))
 
 
 def _refuse_occupied(folder: Path) -> None:

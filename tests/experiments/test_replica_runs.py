@@ -27,6 +27,7 @@ UNLIKE = [
 ]
 ALONE = [
     replace(RUN, network="hybrid", estimator="g4"),
+    replace(RUN, compile=True),
     replace(RUN, noise=0.4),
     replace(RUN, resample=True),
     replace(RUN, estimator="g1"),

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from sfnn_pyro.data import Split
-from sfnn_pyro.estimators import Resampled
+from sfnn_pyro.estimators import Compiled, Resampled
 from sfnn_pyro.experiments import problems, runner
-from sfnn_pyro.experiments.grid import Grid, Row, Run, load_grid
+from sfnn_pyro.experiments.grid import Grid, GridError, Row, Run, load_grid
 from sfnn_pyro.experiments.problems import load_data, training_data
 from sfnn_pyro.experiments.report import summarise, write_report
 from sfnn_pyro.experiments.results import read_results, result_path, unpack_bits
@@ -64,6 +64,27 @@ def test_the_first_epochs_may_have_another_number_of_particles(tmp_path, monkeyp
     execute(run, tmp_path)
     each = len(counts) // 3
     assert counts == [3] * each + [4] * 2 * each
+
+
+def test_a_run_may_compile_its_step(tmp_path, monkeypatch):
+    made = []
+
+    class Watched(Compiled):
+        def __init__(self, estimator):
+            super().__init__(estimator, compile=False)
+            made.append(self)
+
+    monkeypatch.setattr(problems, "Compiled", Watched)
+    run = replace(RUN, particles=4, kept=2, compile=True)
+    results = [measured(execute(one, tmp_path)) for one in (run, replace(run, compile=False))]
+    assert [elbo.recordings for elbo in made] == [1]
+    recorded, usual = (one["evaluations"]["trained"]["test"] for one in results)
+    assert recorded == pytest.approx(usual, rel=1e-3)
+
+
+def test_an_estimator_that_cannot_be_recorded_is_refused(tmp_path):
+    with pytest.raises(GridError, match="compile of estimator='nvil': "):
+        execute(replace(RUN, estimator="nvil", proposal="recognition", compile=True), tmp_path)
 
 
 def test_hidden_layers_may_have_a_rate_of_their_own():
@@ -236,7 +257,7 @@ def test_refuses_no_workers(workers, tmp_path):
 CODE = """
 import sys
 from pathlib import Path
-from sfnn_pyro.experiments.grid import Grid, Row, Run
+from sfnn_pyro.experiments.grid import Grid, GridError, Row, Run
 from sfnn_pyro.experiments.sweep import sweep
 rows = tuple(
     Row(str(m), Run("digits", hidden=(20,), particles=m, epochs=40, test_particles=5), (0.1,), 1)

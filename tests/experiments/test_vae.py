@@ -173,8 +173,6 @@ def test_compiled_steps_are_those_that_are_run_as_they_are(tiny_data):
 
 
 def test_what_cannot_be_compiled_is_refused():
-    with pytest.raises(GridError, match="compile of network='sfnn': only VAEs are compiled here"):
-        Run(compile=True)
     with pytest.raises(GridError, match="compile: Compiled cannot record DoubleCV"):
         vae.make_pair(replace(RUN, estimator="doublecv", particles=2, compile=True), None)
 
