@@ -5,7 +5,10 @@ import binascii
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sfnn_pyro.system.extras import needed_for
+
+with needed_for("reading result files"):
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**31)]

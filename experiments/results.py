@@ -12,7 +12,6 @@ from torch import Tensor
 from sfnn_pyro import __version__
 from sfnn_pyro.data import Dataset
 from sfnn_pyro.experiments.grid import Run
-from sfnn_pyro.experiments.result_check import check_result
 from sfnn_pyro.runs import machine
 from sfnn_pyro.system.atomic_files import write_text
 from sfnn_pyro.system.regular_files import read_regular
@@ -73,12 +72,14 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: a file is no result, or not that of the configuration it is named after.
     """
+    from sfnn_pyro.experiments.result_check import check_result  # only readers need pydantic
+
     results = {}
     for path in sorted((folder / "runs").glob("*.json")):
         try:
             result = json.loads(read_regular(path, RESULT_LIMIT).decode("utf-8"))
-            check_result(result)
             name = Run.from_dict(result["config"]).name
+            check_result(result)
         except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
             first = str(error).partition("\n")[0]
             raise ValueError(

@@ -98,7 +98,11 @@ def without(blocked, code, *arguments):
 def test_every_module_is_imported_but_those_of_the_extras():
     found = without(EXTRAS, IMPORTS)
     assert found.returncode == 0, found.stderr
-    refused = {"sfnn_pyro.experiments.sweep": "a sweep needs rich: pip install 'sfnn_pyro[cli]'"}
+    refused = {
+        "sfnn_pyro.experiments.sweep": "a sweep needs rich: pip install 'sfnn_pyro[cli]'",
+        "sfnn_pyro.experiments.result_check": "reading result files needs pydantic: "
+        "pip install 'sfnn_pyro[cli]'",
+    }
     assert json.loads(found.stdout) == refused
 
 

@@ -226,7 +226,8 @@ def test_rows_are_compared_within_splits(tmp_path):
         folder.mkdir(exist_ok=True)
         measured = {"negative_log_likelihood": value}
         evaluations = {"trained": {"validation": measured, "test": measured}}
-        text = json.dumps({"config": run.to_dict(), "evaluations": evaluations})
+        made = {"machine": {"processor": "one"}, "seconds": 1.0, "probes": {}}
+        text = json.dumps({"config": run.to_dict(), "evaluations": evaluations, **made})
         (folder / f"{run.name}.json").write_text(text)
 
     best = replace(RUN, split_by_seed=True)
