@@ -90,9 +90,10 @@ def reproduce(
     """Run the paper's experiments and write a report beside the paper's numbers.
 
     Of the experiments, theorem1, table1, table2, figure1 and figure2 are the paper's; faces is
-    its table of faces with the Olivetti faces, tfd the same with a file of your own; initialisation
-    and hidden-rates vary what the paper does not say; beyond applies later methods to table1; vae,
-    vae-linear, vae-centred and vae-anchor compare estimators on variational autoencoders.
+    its table of faces with the Olivetti faces, tfd the same with a file of your own;
+    initialisation and hidden-rates vary what the paper does not say; beyond applies later methods
+    to table1; vae, vae-linear, vae-centred and vae-anchor compare estimators on variational
+    autoencoders of MNIST, vae-others on those of Fashion-MNIST and Omniglot.
 
     The result of every run is a small file in OUT/runs. After any interruption the same command
     resumes the sweep; the results of several machines, copied together, are one sweep.

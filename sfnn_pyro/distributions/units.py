@@ -100,7 +100,7 @@ class BernoulliUnits(TorchDistribution):
     def _drawn(self, sample_shape: Size) -> Tensor:
         """Zeros and ones with the sigmoid's probabilities, without a gradient."""
         shape, logits = self._extended_shape(sample_shape), self.logits.detach()
-        single = widened(logits[:0]).dtype == torch.float32 and logits.device.type == "cpu"
+        single = logits.dtype != torch.float64 and logits.device.type == "cpu"
         if single and is_recording():
             return recorded.draw(logits, shape)
         return kernels.draw(self.probs, shape, logits.dtype)
