@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sfnn_pyro.data import Dataset, Split
 from sfnn_pyro.runs import RunError
 from sfnn_pyro.system.atomic_files import check_target, replacing
+from sfnn_pyro.system.figures import new_figure
 from sfnn_pyro.system.memory import check_memory
 from sfnn_pyro.system.numbers import check_whole
 from sfnn_pyro.training.schedule import MAX_SEED
@@ -107,7 +107,7 @@ def check_output(run: Path, out: Path | None, name: str, data: Dataset) -> Path:
             f"{path}: the targets of {data.name} are no pictures: give --out a name that ends in "
             ".npz, for arrays"
         )
-    kinds = [*Figure().canvas.get_supported_filetypes(), "npz"]
+    kinds = [*new_figure().canvas.get_supported_filetypes(), "npz"]
     if path.suffix and path.suffix[1:] not in kinds:
         raise ValueError(f"{path}: a file of draws can be {', '.join(kinds)}, not {path.suffix}")
     return path

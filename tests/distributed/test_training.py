@@ -14,7 +14,7 @@ from sfnn_pyro.distributed import (
     SharedBatches,
 )
 from sfnn_pyro.distributed.process_group import joined, own_device
-from sfnn_pyro.estimators import ESTIMATORS, G1, G4, Chunked, DisARM, ReweightedWakeSleep
+from sfnn_pyro.estimators import ESTIMATORS, G1, G4, JSA, Chunked, DisARM, ReweightedWakeSleep
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN
 from tests.callbacks import OnStep
@@ -38,15 +38,20 @@ def test_without_chance_the_whole_training_is_that_of_one_process(ranks, divided
         torch.testing.assert_close(others, parameters)
 
 
-@pytest.mark.parametrize("divided", SPLITS)
-def test_from_every_state_the_ranks_go_on_to_the_same_bits(ranks, divided):
-    (whole, ends, state), (other, *_) = ranks(trainings.from_every_state, divided)
+@pytest.mark.parametrize(
+    ("divided", "estimator"), [*((split, G4) for split in SPLITS), ("data", JSA)]
+)
+def test_from_every_state_the_ranks_go_on_to_the_same_bits(ranks, divided, estimator):
+    """With JSA each rank remembers the datapoints that it has seen."""
+    (whole, ends, state), (other, *_) = ranks(trainings.from_every_state, divided, estimator)
     assert all(torch.equal(a, b) for a, b in zip(whole, other, strict=True))
     assert len(ends) == 3
     for end in ends:
         assert all(torch.equal(a, b) for a, b in zip(whole, end, strict=True))
     streams = [moment["random"] for moment in state["ranks"]["moments"]]
     assert not torch.equal(*streams)
+    remembered = [bool(moment["estimator"]) for moment in state["ranks"]["moments"]]
+    assert remembered == [estimator is JSA] * 2
 
 
 def test_another_number_of_ranks_goes_on_with_new_streams(ranks):

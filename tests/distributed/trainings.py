@@ -47,15 +47,15 @@ def on_a_rank(divided, network):
     return trained(DistributedTrainer.of(trainer(network), ProcessGroup.current(), divided))
 
 
-def from_every_state(divided):
+def from_every_state(divided, estimator=G4):
     """The end of a training, and the ends of those that went on from each of its states."""
-    whole = DistributedTrainer.of(trainer(), ProcessGroup.current(), divided)
+    whole = DistributedTrainer.of(trainer(estimator=estimator), ProcessGroup.current(), divided)
     states = []
     for _ in whole.run(OnStep(lambda mean: states.append(copy.deepcopy(whole.state_dict())))):
         pass
     ends = []
     for state in states[::3]:
-        again = DistributedTrainer.of(trainer(), ProcessGroup.current(), divided)
+        again = DistributedTrainer.of(trainer(estimator=estimator), ProcessGroup.current(), divided)
         again.load_state_dict(state)
         ends.append(trained(again)[1])
     return [p.detach() for p in whole.parameters], ends, states[-1]

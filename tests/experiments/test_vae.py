@@ -163,12 +163,13 @@ def test_recorded_steps_are_those_that_are_run_as_they_are(estimator, tiny_data,
 
 @pytest.mark.slow
 def test_compiled_steps_are_those_that_are_run_as_they_are(tiny_data):
+    """Up to the rounding of float32, as which data sets are stored."""
     run = replace(RUN, estimator="disarm")
     (plain, _), (ours, _) = (
         after_three_steps(replace(run, compile=compile)) for compile in (False, True)
     )
     for one, two in zip(plain, ours, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
 
 
 def test_what_cannot_be_compiled_is_refused():
