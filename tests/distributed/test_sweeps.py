@@ -200,7 +200,8 @@ def local_result():
     from sfnn_pyro.experiments.grid import Run
 
     run = Run(particles=1)
-    return run, json.dumps({"config": run.to_dict()})
+    made = {"machine": {"processor": "one"}, "seconds": 1.0, "probes": {}, "evaluations": {}}
+    return run, json.dumps({"config": run.to_dict(), **made})
 
 
 @pytest.mark.parametrize(
