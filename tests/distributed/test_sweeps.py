@@ -100,7 +100,7 @@ def test_ctrl_c_and_a_killed_worker_lose_nothing_and_make_nothing_twice(local, t
     pids = family(process.pid)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
-    assert sum(out.count(name) for name in NAMES) == len(NAMES)
+    assert sum(out.count(f": {name}\n") for name in NAMES) == len(NAMES)  # each was made once
     assert set(measured(tmp_path)) == NAMES
     assert measured(tmp_path) == measured(local)
     assert not list((tmp_path / "work").iterdir())
