@@ -125,10 +125,10 @@ def _size(frame: Any) -> str:
     return f"size {frame.size}" + ("" if _full(frame) == frame.size else f" of {_full(frame)}")
 
 
-def _of_plates(site: Any, shared: dict[int, Any]) -> list[float]:
-    """The factors of a site's subsampled plates that are no plates of datapoints."""
+def _of_plates(site: Any, shared: dict[int, Any]) -> list[tuple[str, float]]:
+    """Names and factors of a site's subsampled plates that are no plates of datapoints."""
     return [
-        _full(frame) / frame.size
+        (frame.name, _full(frame) / frame.size)
         for frame in site["cond_indep_stack"]
         if not is_particle_plate(frame) and _full(frame) != frame.size
         if frame.dim not in shared or shared[frame.dim].name != frame.name
@@ -141,21 +141,35 @@ def _split(
     sum_dims: tuple[int, ...],
     shared: dict[int, Any],
 ) -> tuple[Any, list[Any]]:
-    """The factor that all sites have in common, and the rest of each."""
+    """The factor that all sites have in common, and the rest of each.
+
+    Two plates are two factors, whatever their sizes.
+    """
     rests = [site["scale"] / plate_scale for site in sites]
     if not rests:
         return 1.0, []
-    if all(_same(rests[0], other) for other in rests) and _fits(rests[0], sum_dims):
+    of_plates = [_of_plates(site, shared) for site in sites]
+    alike = all(_same(rests[0], other) for other in rests) and _fits(rests[0], sum_dims)
+    if alike and not any(of_plates):
         return rests[0], [1.0] * len(sites)
     outer: Any = 1.0
-    chains = [[*site.get(SCALES, ()), *_of_plates(site, shared)] for site in sites]
-    for factor in list(chains[0]):
-        found = [next((one for one in chain if _same(one, factor)), None) for chain in chains]
-        if any(one is None for one in found) or not _fits(factor, sum_dims):
+    chains: list[list[tuple[str | None, Any]]] = [
+        [*((None, scale) for scale in site.get(SCALES, ())), *plates]
+        for site, plates in zip(sites, of_plates, strict=True)
+    ]
+    for name, factor in list(chains[0]):
+        found = [
+            next(
+                (k for k, (own, one) in enumerate(chain) if own == name and _same(one, factor)),
+                None,
+            )
+            for chain in chains
+        ]
+        if any(k is None for k in found) or not _fits(factor, sum_dims):
             continue
         outer = outer * factor
-        for chain, one in zip(chains, found, strict=True):
-            chain.pop(next(k for k, other in enumerate(chain) if other is one))
+        for chain, k in zip(chains, found, strict=True):
+            chain.pop(k)  # type: ignore[arg-type]
     if not torch.is_tensor(outer) and outer == 1.0:
         return 1.0, rests
     return outer, [rest / outer for rest in rests]

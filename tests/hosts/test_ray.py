@@ -93,7 +93,7 @@ def test_a_worker_is_lost(cluster, local):
     )  # fmt: skip
     out, err = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, err
-    assert sum(out.count(f": {name}") for name in NAMES) == len(NAMES)
+    assert sum(out.count(f": {name}\n") for name in NAMES) == len(NAMES)
     assert results(c) == local
 
 
@@ -126,7 +126,7 @@ def test_the_head_is_lost_and_the_command_with_it(cluster, local, tmp_path):
         "makes only what has no result yet", clock.seconds,
     )  # fmt: skip
     assert 0 < len(done) < len(NAMES)
-    assert sum(out.count(f": {name}") for name in NAMES) == len(NAMES) - len(done)
+    assert sum(out.count(f": {name}\n") for name in NAMES) == len(NAMES) - len(done)
     assert results(c) == local
 
 

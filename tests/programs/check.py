@@ -268,8 +268,12 @@ def _compare(
     total = torch.stack(totals).mean(0)
     options = targets(name, estimator, right)
     if name in NOISY:
-        error = torch.stack(totals).std(0) / len(totals) ** 0.5
-        away = (total - options[0]).abs() - SIGMAS * error
+        spread = torch.stack(totals).std(0)
+        error = SIGMAS * spread / len(totals) ** 0.5
+        # What no evaluation drew has a probability of a few in their number, and moves the mean
+        # by no more than that, while the spread is zero.
+        unseen = SIGMAS / len(totals) * options[0].abs().clamp(min=1.0)
+        away = (total - options[0]).abs() - torch.where(spread > 0, error, unseen)
         options = [torch.where(away <= 0, total, one) for one in options]
     if options and not any(close(total, one, program) for one in options):
         worst = (total - options[0]).abs().argmax().item()

@@ -107,10 +107,12 @@ def _site(
     if role == "observed":
         observed = "condition" if loop is None and _chance(draw, 8) else "obs"
     plain = role in ("factor", "deterministic")
+    plates = draw(st.sampled_from(choices))
+    parents = [one for one in parents if not _summed(one, before) & set(plates)]
     return Site(
         name=f"{letter}{number}",
         family=family,
-        plates=draw(st.sampled_from(choices)),
+        plates=plates,
         units=0 if plain else draw(st.sampled_from([0, 0, 0, 1, 2])),
         form=draw(st.sampled_from(["logits", "logits", "probs"])),
         parents=tuple(parents) if role != "do" else (),
@@ -121,6 +123,21 @@ def _site(
         do=role == "do" and loop is None,
         hidden=role in ("observed", "deterministic") and loop is None and _chance(draw, 16),
     )
+
+
+def _summed(name: str, before: list[Site]) -> set[str]:
+    """Plates over which a value that is only recorded was summed.
+
+    What depends on it does not lie in them: elements of a plate are independent, and what is
+    recorded has no part in the rule for what a datapoint is.
+    """
+    by_name = {site.name: site for site in before}
+    site = by_name[name]
+    if site.family != "deterministic":
+        return set()
+    ancestors = [by_name[parent] for parent in site.parents]
+    lost = {plate for one in ancestors for plate in one.plates if plate not in site.plates}
+    return lost.union(*(_summed(one.name, before) for one in ancestors))
 
 
 @st.composite

@@ -45,6 +45,18 @@ def guided(program: Program, kind: str = "conditional") -> Program:
     return replace(program, guide=Guide(kind))
 
 
+TWO_OF_ONE_FACTOR = Program(
+    (
+        replace(H, plates=("columns",)),
+        Site("f", "factor", ("rows",), parents=("h",)),
+        replace(Y, plates=("columns",)),
+    ),
+    (Plate("rows", 1, -1, 2, "given"), Plate("columns", 1, -2, 2, "given")),
+)
+BESIDE_OF_ONE_FACTOR = Program(
+    (replace(H, plates=("beside",)), Y),
+    (Plate("rows", 2, -1, 4, "given"), Plate("beside", 1, -1, 2, "given")),
+)
 SCALE = Handler("scale", ("h",), 0.3)
 MASK = Handler("mask", ("h",), 0.0)
 EVERYWHERE = Handler("scale", ("h", "y"), 1.9)
@@ -54,6 +66,8 @@ SAME = (
 )
 
 FOUND = {
+    "two minibatches of one factor": TWO_OF_ONE_FACTOR,
+    "two minibatches of one factor, side by side": BESIDE_OF_ONE_FACTOR,
     "scale of one latent": around(PLAIN, SCALE),
     "scale of one latent, guide": around(guided(PLAIN), SCALE),
     "mask of one latent": around(PLAIN, MASK),
