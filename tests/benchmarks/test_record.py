@@ -82,3 +82,15 @@ def test_the_frontier_on_the_page_is_that_of_the_result():
             f"{one['test']:.2f}",
         ]
         assert f"| {' | '.join(row)} |" in PAGE, row
+
+
+def test_the_page_has_the_records_of_the_file():
+    runs = json.loads((record.ROOT / "benchmarks/results/record.json").read_text())["runs"]
+    for precision in ("bfloat16", "float32"):
+        own = sorted(
+            (one for one in runs if one["precision"] == precision), key=lambda one: one["seed"]
+        )
+        assert record.summary(own, precision)["within"]
+        seconds = ", ".join(f"{one['seconds']:.1f}" for one in own)
+        nats = ", ".join(f"{one['test']:.2f}" for one in own)
+        assert f"| {precision} | {seconds} | {nats} | {own[0]['commit'][:7]} |" in PAGE
