@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 AXES = {
     "particles": "particles M, one datapoint",
@@ -61,6 +61,9 @@ def draw(table: dict, path: Path) -> Figure:
                 panel.plot(x, y, line, marker=".", color=colour, lw=1.2)
                 shown.add(name)
             panel.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel="" if column else unit)
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            panel.yaxis.set_minor_locator(NullLocator())
             panel.grid(alpha=0.3)
             if axis in ("depth", "processes") and found:
                 ticks = sorted({value for numbers in found.values() for value in curve(numbers)[0]})
