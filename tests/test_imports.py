@@ -35,6 +35,8 @@ def test_the_import_loads_neither_pyro_nor_what_an_extra_brings():
     [
         ("exact", "evaluation.exact"),
         ("imputation", "evaluation.imputation"),
+        ("optim", "training.optimizers"),
+        ("predictions", "evaluation.predictions"),
         ("weights", "particles.weights"),
     ],
 )
