@@ -12,8 +12,8 @@ with needed_for("reading result files"):
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**31)]
-OPTIONAL: Any = Field(default=None)
-"""Of what may be left out, and is not null where it is there."""
+# A field with ``Field(default=None)`` may be left out, and is not null where it is there. Each has
+# a default of its own: pydantic 2.10 adds a field's bounds to the object that it is given.
 
 
 class _Strict(BaseModel):
@@ -44,12 +44,12 @@ class _GradientNorm(_Strict):
 
 
 class _Probe(_Strict):
-    steps: Count = OPTIONAL
-    train_bound: Number = OPTIONAL
-    gradient_variance: Number = OPTIONAL
-    gradient_norm: _GradientNorm = OPTIONAL
-    entropy: dict[str, Number] = OPTIONAL
-    probabilities: Annotated[list[Number], Field(min_length=2, max_length=2)] = OPTIONAL
+    steps: Count = Field(default=None)
+    train_bound: Number = Field(default=None)
+    gradient_variance: Number = Field(default=None)
+    gradient_norm: _GradientNorm = Field(default=None)
+    entropy: dict[str, Number] = Field(default=None)
+    probabilities: Annotated[list[Number], Field(min_length=2, max_length=2)] = Field(default=None)
 
 
 class _Machine(_Strict):
@@ -61,11 +61,11 @@ class _Result(_Strict):
     machine: _Machine
     seconds: Annotated[Number, Field(ge=0)]
     probes: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], _Probe]
-    failure: str = OPTIONAL
-    evaluations: dict[str, dict[str, dict[str, Number]]] = OPTIONAL
-    particles: _Particles = OPTIONAL
-    completions: _Completions = OPTIONAL
-    gradient_variance: Number = OPTIONAL
+    failure: str = Field(default=None)
+    evaluations: dict[str, dict[str, dict[str, Number]]] = Field(default=None)
+    particles: _Particles = Field(default=None)
+    completions: _Completions = Field(default=None)
+    gradient_variance: Number = Field(default=None)
 
 
 def check_result(result: Any) -> None:
