@@ -117,6 +117,18 @@ def test_log_probabilities_and_gradients(shape, of_value, dtype, value_dtype, ga
     torch.testing.assert_close(slope.double(), wanted, **tolerance)
 
 
+def test_saturated_units_leave_no_denormal_numbers():
+    logits = torch.linspace(-200, 200, 9999).repeat(2, 1)
+    value = (logits > 0).to(logits.dtype)
+    weight = torch.tensor([1.0, 1e-18])
+    for passed in (
+        native.slope(weight.unsqueeze(-1) * value, logits),
+        native.pull(logits, value, weight),
+    ):
+        smallest = passed[passed != 0].abs().min()
+        assert smallest.item() ** 2 > torch.finfo(torch.float32).tiny
+
+
 def test_infinite_and_nan_logits_are_said():
     logits = torch.zeros(4, 40)
     logits[1, 3], logits[2, 39] = torch.inf, torch.nan
