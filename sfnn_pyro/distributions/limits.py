@@ -128,4 +128,6 @@ def given_by_logits(base: Any) -> bool:
     """Whether a discrete distribution was made from logits, not from probabilities or a rate."""
     # A one-hot or multinomial distribution holds the categorical one that it is made of.
     base = getattr(base, "_categorical", base)
-    return "logits" in base.__dict__ and base._param is base.__dict__["logits"]
+    logits = base.__dict__.get("logits")
+    # A Geometric does not say what it was made from, and is scored by its probabilities.
+    return logits is not None and getattr(base, "_param", None) is logits

@@ -500,3 +500,22 @@ def test_options_of_pyros_losses():
     for options in ({"num_particles": 2.5}, {"max_plate_nesting": -1}):
         with pytest.raises(ValueError, match=next(iter(options))):
             VIMCO(**{"num_particles": 3, **options})
+
+
+def test_a_geometric_given_by_logits():
+    a, b = (torch.tensor(value, requires_grad=True) for value in (0.3, -0.4))
+
+    def waiting():
+        h = pyro.sample("h", dist.Bernoulli(logits=a))
+        pyro.sample("y", dist.Geometric(logits=b + h), obs=torch.tensor(2))
+
+    p = torch.sigmoid(b + STATES)
+    prior = torch.stack([1 - torch.sigmoid(a), torch.sigmoid(a)])
+    right = (prior * (1 - p) ** 2 * p).sum().log()
+    got = exact_log_likelihood(waiting)
+    assert torch.allclose(got, right)
+    for one, other in zip(
+        torch.autograd.grad(got, [a, b]), torch.autograd.grad(right, [a, b]), strict=True
+    ):
+        assert torch.allclose(one, other)
+    assert loss(G4(2000), waiting) == pytest.approx(-right.item(), abs=0.1)
