@@ -10,7 +10,7 @@ from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
 
 from sfnn_pyro.particles.plate import is_particle_plate
-from sfnn_pyro.particles.terms import SiteTerm, is_drawn
+from sfnn_pyro.particles.terms import SiteTerm, is_drawn, scorable
 
 SCALES = "_sfnn_pyro_scales"
 """Key of a trace's node: the factors of the ``poutine.scale`` handlers around the site."""
@@ -100,7 +100,7 @@ class Layout:
         return SiteTerm(
             site["name"],
             site["fn"],
-            site["value"],
+            scorable(site),
             self.inner[id(site)],
             site["mask"],
             self.sum_dims,

@@ -20,7 +20,7 @@ from sfnn_pyro.distributions.wrapped import base_of, masks_of
 from sfnn_pyro.particles.layout import SCALES, scales_around
 from sfnn_pyro.particles.plate import PARTICLE_PLATE, ParticlePlate, is_particle_plate
 from sfnn_pyro.particles.proposals import Program, components_of, is_partial, proposal_kind
-from sfnn_pyro.particles.terms import carries_log_prob, sample_sites
+from sfnn_pyro.particles.terms import carries_log_prob, sample_sites, scorable
 from sfnn_pyro.recording.active import is_recording
 
 Strategy = Callable[[Any], Any]
@@ -159,9 +159,10 @@ class _SiteChecks(poutine.messenger.Messenger):
 
 def _check_observed(msg: Any) -> None:
     """Values of units, whose distribution does not look at them, are looked at once."""
-    fn, value = msg["fn"], msg["value"]
+    fn = msg["fn"]
     if not (isinstance(fn, BernoulliUnits) and fn._validate_args):
         return
+    value = scorable(msg)
     if _is_binary(value):
         return
     bad = (value != 0) & (value != 1)

@@ -277,6 +277,30 @@ def is_recorded(site: Any) -> bool:
     return site["type"] == "sample" and bool(site["infer"].get("_deterministic"))
 
 
+def scorable(site: Any) -> Tensor:
+    """A site's value as its law can score it: a tensor, of floating point where it is binary.
+
+    PyTorch's Bernoulli takes no whole numbers, and most discrete laws no booleans.
+
+    Raises:
+        ValueError: the value is nothing that a tensor can be made of; the message names the site.
+    """
+    value = site["value"]
+    if not torch.is_tensor(value):
+        try:
+            value = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"site '{site['name']}': its value is a {type(value).__name__}: give a tensor"
+            ) from None
+    if value.is_floating_point():
+        return value
+    binary = isinstance(base_of(site["fn"]), BernoulliUnits | torch.distributions.Bernoulli)
+    if binary or value.dtype is torch.bool:
+        return value.to(torch.get_default_dtype())
+    return value
+
+
 def is_drawn(site: Any) -> bool:
     """Whether a site's value was drawn: it is neither observed nor a ``pyro.factor``."""
     return not (site["is_observed"] or site_is_factor(site))

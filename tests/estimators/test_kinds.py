@@ -519,3 +519,29 @@ def test_a_geometric_given_by_logits():
     ):
         assert torch.allclose(one, other)
     assert loss(G4(2000), waiting) == pytest.approx(-right.item(), abs=0.1)
+
+
+@pytest.mark.parametrize("value", [1, True, 1.0, torch.tensor(1), torch.tensor(True)])
+def test_an_observation_that_is_no_tensor_of_floats(value):
+    def program(value, law):
+        h = pyro.sample("h", dist.Bernoulli(logits=torch.tensor(0.3)))
+        pyro.sample("y", law(h), obs=value)
+
+    laws = [
+        lambda h: dist.Bernoulli(logits=0.7 * h),
+        lambda h: dist.Bernoulli(0.2 + 0.7 * h),
+        lambda h: dist.Normal(h, 1.0),
+        lambda h: dist.Poisson(0.5 + h),
+    ]
+    for law in laws:
+        results = []
+        for one in (value, torch.tensor(1.0)):
+
+            def observed(one=one, law=law):
+                return program(one, law)
+
+            pyro.set_rng_seed(0)
+            results.append((loss(VIMCO(3), observed), exact_log_likelihood(observed).item()))
+        assert results[0] == pytest.approx(results[1])
+    with pytest.raises(ValueError, match="site 'y': its value is a str"):
+        loss(VIMCO(3), lambda: program("one", laws[0]))
