@@ -144,8 +144,9 @@ class _SiteChecks(poutine.messenger.Messenger):
             msg[SCALES] = scales
         if self.plate_nesting is not None and not self.drawn:
             # Nothing depends on a particle yet: a further dimension is no particle's.
-            if len(msg["fn"].batch_shape) > self.plate_nesting and carries_log_prob(msg):
-                _refuse_shape(msg, msg["fn"].batch_shape, self.plate_nesting)
+            shape = _weighed_shape(msg, msg["fn"].batch_shape)
+            if len(shape) > self.plate_nesting and carries_log_prob(msg):
+                _refuse_shape(msg, shape, self.plate_nesting)
             self.drawn = not msg["is_observed"]
 
     def _pyro_post_sample(self, msg: Any) -> None:
@@ -260,6 +261,7 @@ def check_shapes(trace: Trace, plate_nesting: int) -> None:
         own = value.shape[: value.dim() - fn.event_dim] if torch.is_tensor(value) else shape
         if own != shape[len(shape) - len(own) :]:
             shape = torch.broadcast_shapes(shape, own)
+        shape = _weighed_shape(site, shape)
         declared = 1
         for frame in site["cond_indep_stack"]:
             if frame.dim is not None:
@@ -271,6 +273,22 @@ def check_shapes(trace: Trace, plate_nesting: int) -> None:
             if math.prod(shape) == declared and len(shape) <= plate_nesting:
                 continue
         _refuse_shape(site, shape, plate_nesting)
+
+
+def _weighed_shape(site: Any, shape: torch.Size) -> torch.Size:
+    """The shape of a site's log-probability with the mask and the scale around it."""
+    for name in ("mask", "scale"):
+        around = site[name]
+        if not torch.is_tensor(around) or around.shape == shape or not around.dim():
+            continue
+        try:
+            shape = torch.broadcast_shapes(shape, around.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"site '{site['name']}' has the batch shape {tuple(shape)}, to which a {name} of "
+                f"shape {tuple(around.shape)} does not broadcast"
+            ) from None
+    return shape
 
 
 def _refuse_shape(site: Any, shape: torch.Size, plate_nesting: int) -> None:

@@ -545,3 +545,29 @@ def test_an_observation_that_is_no_tensor_of_floats(value):
         assert results[0] == pytest.approx(results[1])
     with pytest.raises(ValueError, match="site 'y': its value is a str"):
         loss(VIMCO(3), lambda: program("one", laws[0]))
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+@pytest.mark.parametrize("shape", [(4, 3), (4, 1)])
+def test_a_mask_or_a_scale_with_a_dimension_that_no_plate_declares(vectorize, shape):
+    mask, scale = torch.ones(shape, dtype=torch.bool), torch.ones(shape)
+    around = [poutine.mask(mask=mask), poutine.scale(scale=scale)]
+    for handler in around:
+        for everything in (True, False):
+
+            def wide(y, handler=handler, everything=everything):
+                with pyro.plate("data", 3), handler:
+                    h = pyro.sample("h", dist.Bernoulli(0.4)) if everything else 1.0
+                    pyro.sample("y", dist.Normal(h, 1.0), obs=y)
+
+            for nesting in (1, math.inf):
+                options = {"max_plate_nesting": nesting, "vectorize_particles": vectorize}
+                with pytest.raises(ValueError, match="invalid log_prob shape"):
+                    loss(VIMCO(4, **options), wide, Y)
+
+    def narrow(y):
+        with pyro.plate("data", 3), poutine.mask(mask=torch.ones(2, dtype=torch.bool)):
+            pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
+
+    with pytest.raises(ValueError, match=r"site 'y' .* a mask of shape \(2,\) does not broadcast"):
+        loss(VIMCO(4, vectorize_particles=vectorize), narrow, Y)
