@@ -106,6 +106,7 @@ class Layout:
             self.sum_dims,
             is_drawn(site),
             own,
+            len(self.batch_shape) + any(map(is_particle_plate, site["cond_indep_stack"])),
         )
 
 

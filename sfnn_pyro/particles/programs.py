@@ -144,8 +144,8 @@ class _SiteChecks(poutine.messenger.Messenger):
             msg[SCALES] = scales
         if self.plate_nesting is not None and not self.drawn:
             # Nothing depends on a particle yet: a further dimension is no particle's.
-            shape = _weighed_shape(msg, msg["fn"].batch_shape)
-            if len(shape) > self.plate_nesting and carries_log_prob(msg):
+            shape = _shape_of(msg) if carries_log_prob(msg) else ()
+            if len(shape) > self.plate_nesting:
                 _refuse_shape(msg, shape, self.plate_nesting)
             self.drawn = not msg["is_observed"]
 
@@ -256,12 +256,7 @@ def check_shapes(trace: Trace, plate_nesting: int) -> None:
         ValueError: Pyro's "invalid log_prob shape", with the site's name.
     """
     for site in sample_sites(trace):
-        fn, value = site["fn"], site["value"]
-        shape = fn.batch_shape
-        own = value.shape[: value.dim() - fn.event_dim] if torch.is_tensor(value) else shape
-        if own != shape[len(shape) - len(own) :]:
-            shape = torch.broadcast_shapes(shape, own)
-        shape = _weighed_shape(site, shape)
+        shape = _shape_of(site)
         declared = 1
         for frame in site["cond_indep_stack"]:
             if frame.dim is not None:
@@ -275,18 +270,22 @@ def check_shapes(trace: Trace, plate_nesting: int) -> None:
         _refuse_shape(site, shape, plate_nesting)
 
 
-def _weighed_shape(site: Any, shape: torch.Size) -> torch.Size:
-    """The shape of a site's log-probability with the mask and the scale around it."""
-    for name in ("mask", "scale"):
-        around = site[name]
-        if not torch.is_tensor(around) or around.shape == shape or not around.dim():
+def _shape_of(site: Any) -> torch.Size:
+    """The shape of a site's log-probability, with the mask and the scale around it."""
+    events, shape = site["fn"].event_dim, site["fn"].batch_shape
+    for name in ("value", "mask", "scale"):
+        part = site[name]
+        if not torch.is_tensor(part):
+            continue
+        own = part.shape[: part.dim() - events] if name == "value" else part.shape
+        if own == shape[len(shape) - len(own) :]:
             continue
         try:
-            shape = torch.broadcast_shapes(shape, around.shape)
+            shape = torch.broadcast_shapes(shape, own)
         except RuntimeError:
             raise ValueError(
-                f"site '{site['name']}' has the batch shape {tuple(shape)}, to which a {name} of "
-                f"shape {tuple(around.shape)} does not broadcast"
+                f"site '{site['name']}' has the batch shape {tuple(shape)}, to which its {name} of "
+                f"shape {tuple(own)} does not broadcast"
             ) from None
     return shape
 
@@ -466,7 +465,9 @@ def guess_plate_nesting(
                 again = functools.partial(run_auxiliary, part, args, kwargs)
                 check(model_trace, guide_trace, is_partial(part, model), again)
         check_shapes(model_trace, nesting)
-    return nesting
+    # Particles lie left of every dimension, of those of size 1 that no plate declares too.
+    sites = (site for _, *traces in pairs for trace in traces for site in sample_sites(trace))
+    return max([nesting, *(len(_shape_of(site)) for site in sites)])
 
 
 @torch.no_grad()

@@ -79,6 +79,7 @@ class SiteTerm:
         sum_dims: batch dimensions that do not belong to a datapoint.
         drawn: whether the value was drawn.
         plates: names of the summed plates that it lies in, by batch dimension.
+        dims: how many batch dimensions a log-weight has; further ones are of size 1.
     """
 
     name: str
@@ -89,6 +90,7 @@ class SiteTerm:
     sum_dims: tuple[int, ...]
     drawn: bool = True
     plates: dict[int, str] = field(default_factory=dict)
+    dims: int | None = None
     _law: Tensor | None = field(default=None, repr=False)
     _local: Tensor | None = field(default=None, repr=False)
     _log_prob: Tensor | None = field(default=None, repr=False)
@@ -117,8 +119,14 @@ class SiteTerm:
     def law_log_prob(self) -> Tensor:
         """Under the law that it was drawn from: no scale, no mask, no plate summed."""
         if self._law is None:
-            self._law = _checked_log_prob(self.name, law_of(self.fn), self._harmless())
+            law = _checked_log_prob(self.name, law_of(self.fn), self._harmless())
+            self._law = self._fitted(law)
         return self._law
+
+    def _fitted(self, log_prob: Tensor) -> Tensor:
+        """Without dimensions of size 1 to the left of a log-weight's own."""
+        extra = 0 if self.dims is None else log_prob.dim() - self.dims
+        return log_prob if extra <= 0 else log_prob.reshape(log_prob.shape[extra:])
 
     def _harmless(self) -> Tensor:
         """The value, a draw of its law in the place of what a mask leaves out, where that is NaN.
@@ -148,7 +156,7 @@ class SiteTerm:
                 if masked
                 else self.law_log_prob()
             )
-            self._local = scale_and_mask(log_prob, self.scale, self.mask)
+            self._local = self._fitted(scale_and_mask(log_prob, self.scale, self.mask))
         return self._local
 
     def log_prob(self) -> Tensor:

@@ -569,5 +569,52 @@ def test_a_mask_or_a_scale_with_a_dimension_that_no_plate_declares(vectorize, sh
         with pyro.plate("data", 3), poutine.mask(mask=torch.ones(2, dtype=torch.bool)):
             pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
 
-    with pytest.raises(ValueError, match=r"site 'y' .* a mask of shape \(2,\) does not broadcast"):
+    with pytest.raises(
+        ValueError, match=r"site 'y' .* its mask of shape \(2,\) does not broadcast"
+    ):
         loss(VIMCO(4, vectorize_particles=vectorize), narrow, Y)
+
+
+def one_coin(shape):
+    """A coin of a shape of ones in no plate, which its last index takes away."""
+    h = pyro.sample("h", dist.Bernoulli(logits=torch.full(shape, 0.3)))
+    for _ in shape:
+        h = h[..., 0]
+    h = h.reshape(h.shape + (1,) * len(shape))
+    pyro.sample("y", dist.Normal(h, 1.0), obs=torch.full(shape, 0.7))
+
+
+def three_coins(shape, y=Y):
+    """An observation, a mask and a scale with ones to the left of the plate."""
+    around = [torch.tensor([True, False, True]), torch.tensor([1.0, 0.5, 2.0])]
+    mask, scale = (one.reshape(*shape, 3) for one in around)
+    with pyro.plate("data", 3):
+        h = pyro.sample("h", dist.Bernoulli(0.4))
+        with poutine.mask(mask=mask), poutine.scale(scale=scale):
+            pyro.sample("y", dist.Normal(h, 1.0), obs=y.reshape(*shape, 3))
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+@pytest.mark.parametrize("shape", [(1,), (1, 1, 1)])
+@pytest.mark.parametrize(("program", "nesting"), [(one_coin, 0), (three_coins, 1)])
+def test_dimensions_of_size_one_that_no_plate_declares(program, nesting, shape, vectorize):
+    for kind in (G4, VIMCO, RLOO):
+        losses = []
+        for ones, options in (((), {}), (shape, {}), (shape, {"max_plate_nesting": nesting})):
+            if options and vectorize and program is one_coin:
+                continue  # the caller says that there is no dimension left of the particles
+            pyro.set_rng_seed(0)
+            estimator = kind(5, vectorize_particles=vectorize, **options)
+            losses.append(loss(estimator, lambda ones=ones: program(ones)))
+        assert losses == pytest.approx(losses[:1] * len(losses))
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_an_observation_of_another_size_is_refused_by_name(vectorize):
+    def short(y):
+        with pyro.plate("data", 3):
+            h = pyro.sample("h", dist.Bernoulli(0.4))
+            pyro.sample("y", dist.Normal(h, 1.0), obs=y[:2])
+
+    with pytest.raises(ValueError, match=r"site 'y' .* its value of shape \(2,\)"):
+        loss(VIMCO(4, vectorize_particles=vectorize), short, Y)
