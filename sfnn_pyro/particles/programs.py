@@ -206,7 +206,7 @@ def check_drawn(msg: Any) -> None:
     fn, base = msg["fn"], base_of(msg["fn"])
     if base._validate_args:
         return
-    for name, value in _arguments(base):
+    for name, value in arguments_of(base):
         if not torch.is_tensor(value) or value.device.type != "cpu":
             continue
         if value.is_floating_point() and _holds_nan(value):
@@ -224,14 +224,14 @@ def _holds_nan(value: Tensor) -> bool:
     return is_nan and bool(value.isnan().any())
 
 
-def _arguments(base: Any) -> Iterator[tuple[str, Any]]:
+def arguments_of(base: Any) -> Iterator[tuple[str, Any]]:
     """A distribution's arguments by name, those of the distributions that it is made of too."""
     for name in getattr(base, "arg_constraints", {}):
         if name in base.__dict__:
             yield name, base.__dict__[name]
     for value in base.__dict__.values():
         if isinstance(value, torch.distributions.Distribution):
-            yield from _arguments(value)
+            yield from arguments_of(value)
 
 
 def _rows(value: Tensor, event_dim: int) -> str:

@@ -11,11 +11,13 @@ from pyro.infer.util import torch_backward
 from pyro.poutine import Trace
 from torch import Tensor
 
+from sfnn_pyro.distributions.wrapped import base_of
 from sfnn_pyro.estimators.base import Coefficients, Estimator
 from sfnn_pyro.estimators.checks import check_whole, watched_parameters
 from sfnn_pyro.estimators.wrappers.base import DIVISIBLE, RETURNS_NUMBER, WrappedEstimator
 from sfnn_pyro.estimators.wrappers.known import KnownGradients
 from sfnn_pyro.particles import JoinedTerm, Particles, SameMinibatch, SiteTerm, proposal_kind
+from sfnn_pyro.particles.programs import arguments_of
 from sfnn_pyro.particles.weights import log_mean_exp
 
 
@@ -111,7 +113,8 @@ class _Passes:
         self.states = [state.repeat(len(self.sizes), 1) for state in _random_state()]
         # The minibatch that each chunk is given: none for the first, which draws it, twice.
         self.minibatches: list[dict[str, tuple[int, Tensor]]] = [{}]
-        self.prints: list[Tensor] = []
+        self.prints: list[tuple[Tensor, Tensor]] = []
+        self.observed: dict[str, float] = {}
         parts: tuple[Tensor, ...] = ()
         with torch.no_grad():
             for number, size in enumerate(self.sizes):
@@ -120,6 +123,7 @@ class _Passes:
                 particles = self._draw(number, size)
                 self.minibatches.append(particles.subsamples)
                 self.prints.append(_fingerprint(particles))
+                self._check_observed(number, _observed(particles))
                 part = particles.log_weight()
                 if not parts:
                     self.log_weight = part.new_empty(elbo.num_particles, *part.shape[1:])
@@ -127,6 +131,19 @@ class _Passes:
                 parts[number].copy_(part)
         self.after = _random_state()
         self.loss = -(log_mean_exp(self.log_weight) * particles.scale).sum()
+
+    def _check_observed(self, number: int, observed: dict[str, float]) -> None:
+        """Refuses chunks of particles of other datapoints: their weights are never compared."""
+        first = self.observed = self.observed or observed
+        for name in first.keys() & observed.keys():
+            both = first[name], observed[name]
+            if not (math.isclose(*both) or all(map(math.isnan, both))):  # NaN under a mask
+                raise ValueError(
+                    f"site '{name}' observes another value in chunk {number + 1} than in the "
+                    "first: the program draws a minibatch or noise by itself, which all particles "
+                    "must share. Draw it by pyro.plate(..., subsample_size=...), give it as an "
+                    "argument, or use the estimator without Chunked"
+                )
 
     def _draw(self, number: int, size: int) -> Particles:
         with SameMinibatch(dict(self.minibatches[number]), strict=True):
@@ -139,14 +156,13 @@ class _Passes:
         for number, size in enumerate(self.sizes):
             _set_random_state([kept[number].clone() for kept in self.states])
             particles = self._draw(number, size)
-            if not torch.allclose(
-                _fingerprint(particles), self.prints[number], rtol=1e-9, atol=0, equal_nan=True
-            ):
+            if not _same(_fingerprint(particles), self.prints[number]):
                 raise ValueError(
                     "Chunked runs model and guide twice from the same random state, and the "
-                    f"second run of chunk {number + 1} drew other particles: the program draws "
-                    "from another source of random numbers, or draws more or less of them each "
-                    "time. Draw with pyro.sample alone, or use the estimator without Chunked"
+                    f"second run of chunk {number + 1} had other particles, observations or "
+                    "parameters of a distribution: the program draws from another source of "
+                    "random numbers, or draws more or less of them each time. Draw with "
+                    "pyro.sample alone, or use the estimator without Chunked"
                 )
             yield self.estimator.surrogate_from(particles, part_of(c, start, start + size))
             start += size
@@ -154,20 +170,44 @@ class _Passes:
 
 
 @torch.no_grad()
-def _fingerprint(particles: Particles) -> Tensor:
-    """A number for each latent site that other particles would not have."""
-    terms = [term for part in particles.components for term in part.terms if term.drawn]
+def _fingerprint(particles: Particles) -> tuple[Tensor, Tensor]:
+    """Numbers that other particles would not have: of every value, and of what laws are made of."""
+    drawn = [term for part in particles.components for term in part.terms if term.drawn]
     sites = [
         site
-        for term in (*particles.latent, *terms)
+        for term in (*particles.observed, *particles.latent, *drawn)
         for site in (term._every if isinstance(term, JoinedTerm) else [term])
         if isinstance(site, SiteTerm)
     ]
-    return torch.tensor([_projection(site.value) for site in sites], dtype=torch.float64)
+    laws = [one for site in sites for _, one in arguments_of(base_of(site.fn))]
+    values = [_projection(site.value) for site in sites]
+    given = [_projection(one) for one in laws if torch.is_tensor(one)]
+    return torch.tensor(values, dtype=torch.float64), torch.tensor(given, dtype=torch.float64)
+
+
+def _same(these: tuple[Tensor, Tensor], those: tuple[Tensor, Tensor]) -> bool:
+    # What a law is made of is computed, and on some devices not to the last digit.
+    return all(
+        one.shape == other.shape and torch.allclose(one, other, rtol=rtol, atol=0, equal_nan=True)
+        for one, other, rtol in zip(these, those, (1e-9, 1e-4), strict=True)
+    )
+
+
+@torch.no_grad()
+def _observed(particles: Particles) -> dict[str, float]:
+    """A number for each observed value that all particles of a run share, by the site's name."""
+    return {
+        term.name: _projection(term.value)
+        for term in particles.observed
+        if isinstance(term, SiteTerm) and term.dims is not None
+        if term.value.dim() - term.fn.event_dim < term.dims
+    }
 
 
 def _projection(value: Tensor) -> float:
     """A sum of all numbers of a tensor with weights of their own, in little memory."""
+    if not value.numel():
+        return 0.0
     rows = value.detach().reshape(-1, value.shape[-1] if value.dim() else 1)
     if not rows.is_floating_point():
         rows = rows.to(torch.get_default_dtype())

@@ -1,7 +1,9 @@
 """Chunked particles give the gradient of all of them at once, in the memory of a chunk."""
 
 import resource
+from contextlib import nullcontext
 
+import numpy
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -172,3 +174,32 @@ def test_a_hundred_thousand_particles_need_the_memory_of_a_chunk():
     elbo.loss_and_grads(model, PriorProposal(model), x, y)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 64 * 1024  # KiB; all particles at once would need 300,000
+
+
+def noisy(choose, shift):
+    """A coin and two rows of data: which ones, and how the mean is shifted, by functions."""
+
+    def program(y):
+        w = pyro.param("w", torch.tensor(0.3))
+        rows = choose()
+        with pyro.plate("data", 2):
+            h = pyro.sample("h", dist.Bernoulli(logits=w))
+            pyro.sample("y", dist.Normal(w * h + shift(), 1.0), obs=y[rows])
+
+    return program
+
+
+@pytest.mark.parametrize(
+    ("choose", "shift", "chunk", "match"),
+    [
+        (lambda: torch.randperm(9)[:2], lambda: 0.0, 2, "site 'y' observes another value in chunk"),
+        (lambda: numpy.random.choice(9, 2), lambda: 0.0, 6, "had other particles, observations"),
+        (lambda: [0, 1], numpy.random.randn, 6, "had other particles, observations"),
+        (lambda: [0, 1], lambda: 0.0, 2, None),
+    ],
+)
+def test_rows_and_noise_that_the_program_draws_itself(choose, shift, chunk, match):
+    program, y = noisy(choose, shift), torch.arange(9.0).square()
+    with nullcontext() if match is None else pytest.raises(ValueError, match=match):
+        for _ in range(3):  # rows may be the same by chance
+            Chunked(VIMCO(6), chunk).loss_and_grads(program, PriorProposal(program), y)
