@@ -144,7 +144,7 @@ class _SiteChecks(poutine.messenger.Messenger):
             msg[SCALES] = scales
         if self.plate_nesting is not None and not self.drawn:
             # Nothing depends on a particle yet: a further dimension is no particle's.
-            shape = _shape_of(msg) if carries_log_prob(msg) else ()
+            shape = _shape_of(msg) if carries_log_prob(msg) else torch.Size()
             if len(shape) > self.plate_nesting:
                 _refuse_shape(msg, shape, self.plate_nesting)
             self.drawn = not msg["is_observed"]
