@@ -14,6 +14,7 @@ from pyro.infer.reparam.reparam import Reparam
 
 from sfnn_pyro.distributions.averaged import GumbelRaoOneHot, GumbelRaoUnits
 from sfnn_pyro.distributions.constant import ConstantSample
+from sfnn_pyro.distributions.limits import units_at_limits
 from sfnn_pyro.distributions.relaxed import GumbelThroughOneHot, GumbelThroughUnits
 from sfnn_pyro.distributions.second_order import ReinMaxOneHot, ReinMaxUnits
 from sfnn_pyro.distributions.units import BernoulliUnits, IdentityThroughUnits, StraightThroughUnits
@@ -64,6 +65,33 @@ def lazy_units(site: Any) -> Reparam | None:
         tensor(0.)
     """
     return UnitsReparam() if is_bernoulli(site["fn"]) else None
+
+
+class ExactUnitsReparam(Reparam):
+    """Makes a Bernoulli given by logits exact where these are infinite.
+
+    ``BernoulliUnits`` are too, and cheaper; this one has second derivatives.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from pyro import poutine
+        >>> with poutine.trace() as tracer, poutine.reparam(config=exact_units):
+        ...     h = pyro.sample("h", dist.Bernoulli(logits=torch.tensor(-torch.inf)))
+        >>> tracer.trace.nodes["h"]["fn"].log_prob(h)
+        tensor(0.)
+    """
+
+    def apply(self, msg: Any) -> Any:
+        return {
+            "fn": units_at_limits(msg["fn"]),
+            "value": msg["value"],
+            "is_observed": msg["is_observed"],
+        }
+
+
+def exact_units(site: Any) -> Reparam | None:
+    """A ``poutine.reparam`` configuration: every Bernoulli site exact at its limits."""
+    return ExactUnitsReparam() if is_bernoulli(site["fn"]) else None
 
 
 class ConstantSampleReparam(Reparam):

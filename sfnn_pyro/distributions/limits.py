@@ -11,6 +11,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from sfnn_pyro.distributions.wrapped import Rescored, base_of, has_law_of, with_base
 
@@ -29,32 +30,67 @@ def exact_log(value: Tensor) -> Tensor:
     return torch.where(zero, -torch.inf, torch.where(zero, 1.0, value).log())
 
 
-def times_log(count: Tensor, value: Tensor) -> Tensor:
+def exact_log_sum(log_prob: Tensor, dim: int = 0) -> Tensor:
+    """Log of the sum of exponentials over a dimension.
+
+    Where all are minus infinity so is the result, with a gradient of zero: that of
+    ``torch.logsumexp`` is NaN.
+
+    Example:
+        >>> import torch
+        >>> exact_log_sum(torch.full((2,), -torch.inf))
+        tensor(-inf)
+    """
+    peak = log_prob.detach().amax(dim, keepdim=True)
+    peak = torch.where(peak.isfinite(), peak, 0.0)
+    return exact_log((log_prob - peak).exp().sum(dim)) + peak.squeeze(dim)
+
+
+def times(count: Tensor, log_prob: Tensor) -> Tensor:
     """The product of a count and a logarithm; 0 where the count is 0, with a gradient of zero."""
     none = count == 0
-    return torch.where(none, 0.0, count * exact_log(torch.where(none, 1.0, value)))
+    return torch.where(none, 0.0, count * torch.where(none, 0.0, log_prob))
 
 
-class _BernoulliLimit(Rescored):
+class _Limit(Rescored):
+    """A discrete law that is exact at the limits of its parameters."""
+
+    @classmethod
+    def is_needed(cls, base: Any) -> bool:
+        """Whether the law itself is not exact there: one given by logits is."""
+        return not given_by_logits(base)
+
+    def _log_both(self) -> tuple[Tensor, Tensor]:
+        """The logarithms of a probability and of what it lacks to one."""
+        if given_by_logits(self.base_dist):
+            return logsigmoid(self.base_dist.logits), logsigmoid(-self.base_dist.logits)
+        return exact_log(self.base_dist.probs), exact_log(1 - self.base_dist.probs)
+
+
+class _BernoulliLimit(_Limit):
     def _log_prob(self, value: Tensor) -> Tensor:
-        p = self.base_dist.probs
-        return times_log(value, p) + times_log(1 - value, 1 - p)
+        log_p, log_q = self._log_both()
+        return times(value, log_p) + times(1 - value, log_q)
 
 
-class _BinomialLimit(Rescored):
+class _BinomialLimit(_Limit):
+    @classmethod
+    def is_needed(cls, base: Any) -> bool:
+        return True
+
     def _log_prob(self, value: Tensor) -> Tensor:
-        p, total = self.base_dist.probs, self.base_dist.total_count
+        (log_p, log_q), total = self._log_both(), self.base_dist.total_count
         ways = torch.lgamma(total + 1) - torch.lgamma(value + 1) - torch.lgamma(total - value + 1)
-        return ways + times_log(value, p) + times_log(total - value, 1 - p)
+        return ways + times(value, log_p) + times(total - value, log_q)
 
 
-class _PoissonLimit(Rescored):
+class _PoissonLimit(_Limit):
     def _log_prob(self, value: Tensor) -> Tensor:
         rate = self.base_dist.rate
-        return times_log(value, rate) - rate - torch.lgamma(value + 1)
+        return times(value, exact_log(rate)) - rate - torch.lgamma(value + 1)
 
 
-class _CategoricalLimit(Rescored):
+class _CategoricalLimit(_Limit):
     def _log_prob(self, value: Tensor) -> Tensor:
         log_p = exact_log(self.base_dist.probs)
         shape = torch.broadcast_shapes(value.shape, log_p.shape[:-1])
@@ -62,33 +98,72 @@ class _CategoricalLimit(Rescored):
         return log_p.expand(*shape, log_p.shape[-1]).gather(-1, index).squeeze(-1)
 
 
-class _OneHotLimit(Rescored):
+class _OneHotLimit(_Limit):
     def _log_prob(self, value: Tensor) -> Tensor:
-        return times_log(value, self.base_dist.probs).sum(-1)
+        return times(value, exact_log(self.base_dist.probs)).sum(-1)
 
 
-class _GeometricLimit(Rescored):
+class _GeometricLimit(_Limit):
     def _log_prob(self, value: Tensor) -> Tensor:
-        p = self.base_dist.probs
-        return times_log(value, 1 - p) + exact_log(p)
+        log_p, log_q = self._log_both()
+        return times(value, log_q) + log_p
 
 
-class _NegativeBinomialLimit(Rescored):
+class _NegativeBinomialLimit(_Limit):
+    @classmethod
+    def is_needed(cls, base: Any) -> bool:
+        return True
+
     def _log_prob(self, value: Tensor) -> Tensor:
-        p, total = self.base_dist.probs, self.base_dist.total_count
+        (log_p, log_q), total = self._log_both(), self.base_dist.total_count
         ways = torch.lgamma(total + value) - torch.lgamma(value + 1) - torch.lgamma(total)
         # Of no failure wished for, no success is drawn.
         ways = torch.where((total == 0) & (value == 0), 0.0, ways)
-        return ways + times_log(total, 1 - p) + times_log(value, p)
+        return ways + times(total, log_q) + times(value, log_p)
 
 
-class _MultinomialLimit(Rescored):
+class _MultinomialLimit(_Limit):
     def _log_prob(self, value: Tensor) -> Tensor:
         ways = torch.lgamma(value.sum(-1) + 1) - torch.lgamma(value + 1).sum(-1)
-        return ways + times_log(value, self.base_dist.probs).sum(-1)
+        return ways + times(value, exact_log(self.base_dist.probs)).sum(-1)
 
 
-_LIMITS: list[tuple[type, type[Rescored]]] = [
+class _ZeroInflatedLimit(_Limit):
+    @classmethod
+    def is_needed(cls, base: Any) -> bool:
+        return True
+
+    def __init__(self, base_dist: Any) -> None:
+        super().__init__(base_dist)
+        # A draw computes the one from the other and keeps both.
+        self.by_gate = "gate" in base_dist.__dict__
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        if self.by_gate:
+            log_zero, log_other = exact_log(self.base_dist.gate), exact_log(1 - self.base_dist.gate)
+        else:
+            logits = self.base_dist.gate_logits
+            log_zero, log_other = logsigmoid(logits), logsigmoid(-logits)
+        log_other = log_other + at_limits(self.base_dist.base_dist).log_prob(value)
+        both = torch.stack(torch.broadcast_tensors(log_zero, log_other))
+        return torch.where(value == 0, exact_log_sum(both), both[1])
+
+
+class _MixtureLimit(_Limit):
+    @classmethod
+    def is_needed(cls, base: Any) -> bool:
+        component = base.component_distribution
+        return at_limits(component) is not component
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        component = at_limits(self.base_dist.component_distribution)
+        log_prob = component.log_prob(value.unsqueeze(-1 - len(self.event_shape)))
+        share = self.base_dist.mixture_distribution
+        log_share = share.logits if given_by_logits(share) else exact_log(share.probs)
+        return exact_log_sum(log_prob + log_share, -1)
+
+
+_LIMITS: list[tuple[type, type[_Limit]]] = [
     (dist.Bernoulli, _BernoulliLimit),
     (dist.Binomial, _BinomialLimit),
     (dist.Poisson, _PoissonLimit),
@@ -97,13 +172,15 @@ _LIMITS: list[tuple[type, type[Rescored]]] = [
     (dist.Multinomial, _MultinomialLimit),
     (dist.OneHotCategorical, _OneHotLimit),
     (dist.Categorical, _CategoricalLimit),
+    (dist.ZeroInflatedDistribution, _ZeroInflatedLimit),
+    (dist.MixtureSameFamily, _MixtureLimit),
 ]
 
 
 def at_limits(fn: Any) -> Any:
-    """The same law with exact limits, of a discrete distribution given by probabilities or a rate.
+    """The same law with exact limits, of a discrete distribution or a mixture of such.
 
-    Any other distribution is returned as it is: one given by logits needs nothing.
+    Any other distribution is returned as it is: most that are given by logits need nothing.
 
     Example:
         >>> import pyro.distributions as dist, torch
@@ -112,13 +189,19 @@ def at_limits(fn: Any) -> Any:
     """
     base = base_of(fn)
     limit = _limit_of(type(base))
-    return fn if limit is None or given_by_logits(base) else with_base(fn, limit)
+    return with_base(fn, limit) if limit is not None and limit.is_needed(base) else fn
 
 
-_FOUND: dict[type, type[Rescored] | None] = {}
+def units_at_limits(fn: Any) -> Any:
+    """The same for a Bernoulli given by logits, where it is not replaced by ``BernoulliUnits``."""
+    of_units = _limit_of(type(base_of(fn))) is _BernoulliLimit
+    return with_base(fn, _BernoulliLimit) if of_units else fn
 
 
-def _limit_of(kind: type) -> type[Rescored] | None:
+_FOUND: dict[type, type[_Limit] | None] = {}
+
+
+def _limit_of(kind: type) -> type[_Limit] | None:
     if kind not in _FOUND:
         _FOUND[kind] = next((limit for known, limit in _LIMITS if has_law_of(kind, known)), None)
     return _FOUND[kind]

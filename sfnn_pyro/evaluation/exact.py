@@ -8,7 +8,7 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from sfnn_pyro.distributions.limits import exact_log
+from sfnn_pyro.distributions.limits import exact_log_sum
 from sfnn_pyro.distributions.wrapped import base_of
 from sfnn_pyro.particles import (
     Fixed,
@@ -21,6 +21,7 @@ from sfnn_pyro.particles import (
 )
 from sfnn_pyro.particles.layout import broadcast_weight
 from sfnn_pyro.particles.terms import is_drawn
+from sfnn_pyro.reparam import exact_units
 
 
 def exact_log_likelihood(
@@ -57,10 +58,10 @@ def exact_log_likelihood(
         1.0
     """
     parts = [
-        (_log_sum(observed + latent), layout)
+        (exact_log_sum(observed + latent), layout)
         for observed, latent, layout in _tables(model, args, kwargs, max_states, chunk)
     ]
-    return _per_datapoint(_log_sum(torch.stack([part for part, _ in parts])), parts[0][1])
+    return _per_datapoint(exact_log_sum(torch.stack([part for part, _ in parts])), parts[0][1])
 
 
 def exact_objective(
@@ -118,7 +119,7 @@ def exact_objective(
     for start in range(0, states**num_particles, chunk):
         index = torch.arange(start, min(start + chunk, states**num_particles))
         tuples = _digits(index, [states] * num_particles)  # (T, M)
-        objective = _log_sum(observed[tuples].transpose(0, 1)) - math.log(num_particles)
+        objective = exact_log_sum(observed[tuples].transpose(0, 1)) - math.log(num_particles)
         probability = latent[tuples].sum(1).exp()
         never = probability == 0  # then an objective of minus infinity counts for nothing
         total = total + (probability * objective.masked_fill(never, 0.0)).sum(0)
@@ -128,18 +129,6 @@ def exact_objective(
 def _per_datapoint(total: Tensor, layout: Layout) -> Tensor:
     """Without the dimensions that belong to no plate of datapoints."""
     return total.reshape([total.shape[dim] for dim in sorted(layout.names)])
-
-
-def _log_sum(log_prob: Tensor) -> Tensor:
-    """Log of the sum of exponentials over the first dimension.
-
-    Where all are minus infinity so is the result, with a gradient of zero: that of
-    ``torch.logsumexp`` is NaN.
-    """
-    peak = log_prob.detach().amax(0)
-    peak = torch.where(peak.isfinite(), peak, 0.0)
-    total = (log_prob - peak).exp().sum(0)
-    return exact_log(total) + peak
 
 
 def _tables(
@@ -153,7 +142,7 @@ def _tables(
     nesting = guess_plate_nesting(model, model, args, kwargs)
     minibatch: dict[str, tuple[int, Tensor]] = {}
     with SameMinibatch(minibatch, strict=True):
-        trace = trace_program(model, args, kwargs, num_particles=1, plate_nesting=nesting)
+        trace = _traced(model, args, kwargs, 1, nesting)
     sites = sample_sites(trace)
     layout = Layout.of(sites, nesting)
     latents = [_Enumerated(site, layout.sum_dims) for site in sites if is_drawn(site)]
@@ -172,9 +161,7 @@ def _tables(
             own, digits = digits[:, : len(latent.radices)], digits[:, len(latent.radices) :]
             values[latent.name] = latent.value(own)
         with SameMinibatch(minibatch, strict=True), Fixed(values):
-            trace = trace_program(
-                model, args, kwargs, num_particles=len(index), plate_nesting=nesting
-            )
+            trace = _traced(model, args, kwargs, len(index), nesting)
         sites = sample_sites(trace)
         for latent in latents:
             latent.check(trace)
@@ -189,6 +176,12 @@ def _tables(
             broadcast_weight(sum(laws, torch.zeros(())), len(index), shape),
             layout,
         )
+
+
+def _traced(model: Callable, args: tuple, kwargs: dict, count: int, nesting: int) -> Trace:
+    return trace_program(
+        model, args, kwargs, num_particles=count, plate_nesting=nesting, strategy=exact_units
+    )
 
 
 def _digits(index: Tensor, radices: list[int]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from sfnn_pyro.distributions.limits import at_limits
+from sfnn_pyro.distributions.limits import at_limits, units_at_limits
 from sfnn_pyro.distributions.wrapped import base_of, name_of, with_base
 from sfnn_pyro.estimators.checks import check_whole
 from sfnn_pyro.evaluation.likelihoods import ranges
@@ -29,6 +29,7 @@ from sfnn_pyro.particles import (
 from sfnn_pyro.particles.programs import nan_weight
 from sfnn_pyro.particles.terms import carries_log_prob
 from sfnn_pyro.particles.weights import effective_sample_size, log_mean_exp, responsibilities
+from sfnn_pyro.reparam import exact_units
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _impute(
             {},
             num_particles=num_particles,
             plate_nesting=nesting,
-            strategy=lambda site: None,
+            strategy=exact_units,
         )
     if partly.value is None:
         raise ValueError(f"site={site!r}: the model observes no site of this name")
@@ -244,7 +245,12 @@ def _log_weight_of_whole(
     """What the log-weights of the same particles change by when all of y is observed."""
     with Fixed(_latents(particles)):
         trace = trace_program(
-            model, args, {}, num_particles=particles.num_particles, plate_nesting=nesting
+            model,
+            args,
+            {},
+            num_particles=particles.num_particles,
+            plate_nesting=nesting,
+            strategy=exact_units,
         )
     sites = sample_sites(trace)
     layout = Layout.of(sites, nesting)
@@ -296,7 +302,7 @@ class _PartlyObserved(Messenger):
         drawn = fn.sample()
         self.value = torch.where(self.known, msg["value"].to(drawn), drawn)
         msg["value"] = self.value
-        msg["fn"] = with_base(fn, lambda base: at_limits(base).mask(self.known))
+        msg["fn"] = with_base(fn, lambda base: units_at_limits(at_limits(base)).mask(self.known))
 
 
 def _latents(particles: Particles) -> dict[str, Tensor]:

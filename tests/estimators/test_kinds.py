@@ -618,3 +618,65 @@ def test_an_observation_of_another_size_is_refused_by_name(vectorize):
 
     with pytest.raises(ValueError, match=r"site 'y' .* its value of shape \(2,\)"):
         loss(VIMCO(4, vectorize_particles=vectorize), short, Y)
+
+
+def possible(h, slope):
+    """A probability that is ``slope`` where h is 1 and 0 where it is 0, with its logit."""
+    return h * slope, torch.where(h == 1, torch.logit(slope), -torch.inf)
+
+
+INFINITE_LOGITS = {
+    "binomial": (lambda p, a: dist.Binomial(4, logits=a), 3.0),
+    "bernoulli": (lambda p, a: dist.Bernoulli(logits=a), 1.0),
+    "negative binomial": (lambda p, a: dist.NegativeBinomial(2.0, logits=a), 3.0),
+    "geometric": (lambda p, a: dist.Geometric(logits=-a), 3.0),
+    "zero-inflated Poisson": (lambda p, a: dist.ZeroInflatedPoisson(1.3 + 0 * p, gate=1 - p), 3.0),
+    "zero-inflated by logits": (
+        lambda p, a: dist.ZeroInflatedPoisson(1.3 + 0 * p, gate_logits=-a),
+        3.0,
+    ),
+    "zero-inflated of rate zero": (
+        lambda p, a: dist.ZeroInflatedDistribution(dist.Poisson(p), gate=torch.tensor(0.4)),
+        3.0,
+    ),
+    "mixture": (
+        lambda p, a: dist.MixtureSameFamily(
+            dist.Categorical(torch.tensor([0.3, 0.7])), dist.Poisson(torch.stack([p, p / 2], -1))
+        ),
+        3.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INFINITE_LOGITS)
+@pytest.mark.parametrize("impossible", [True, False])
+def test_a_law_at_its_limits_in_some_particles(name, impossible):
+    """Where h is 0 nothing but zero can be drawn."""
+    law, value = INFINITE_LOGITS[name]
+    slope = torch.tensor(0.6, requires_grad=True)
+    y = torch.tensor(value if impossible else 0.0)
+
+    def observed(y):
+        with pyro.plate("data", 1):
+            h = pyro.sample("h", dist.Bernoulli(0.4))
+            pyro.sample("y", law(*possible(h, slope)), obs=y.reshape(1))
+
+    at_one = law(slope, torch.logit(slope)).log_prob(y)  # within PyTorch's own range
+    each = torch.stack([torch.tensor(-torch.inf if impossible else 0.0), at_one])
+    right = torch.logsumexp(COIN + each, 0)
+    (slope_right,) = torch.autograd.grad(right, slope, retain_graph=True)
+    got = exact_log_likelihood(observed, y).sum()
+    assert torch.allclose(got, right)
+    assert torch.allclose(torch.autograd.grad(got, slope)[0], slope_right)
+    states = torch.tensor([[0.0], [1.0]])
+    for kind in (G4, VIMCO, RLOO):
+        with Given({"h": states}):
+            estimate = kind(2, max_plate_nesting=1).differentiable_loss(
+                observed, PriorProposal(observed), y
+            )
+        (grad,) = torch.autograd.grad(estimate, slope)
+        assert grad.isfinite() and not estimate.isnan()
+        if kind is not RLOO:
+            wanted = torch.logsumexp(each, 0) - math.log(2)
+            assert torch.allclose(-estimate, wanted)
+            assert torch.allclose(-grad, torch.autograd.grad(wanted, slope, retain_graph=True)[0])
