@@ -5,6 +5,7 @@ Logits may lack the particle dimension (the first layer's are the same for every
 nothing is then expanded, and gradients are summed over particles before anything else.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -67,7 +68,10 @@ class _LogProb(Function):
         pull, logits = ctx.saved_tensors
         of_logits, of_value = ctx.shapes
         to_value = ctx.needs_input_grad[1]
-        of_values = (grad.unsqueeze(-1) * logits).sum_to_size(of_value) if to_value else None
+        of_values = None
+        if to_value:  # finite where a logit is not: a unit that is certain has a slope of 0
+            most = math.sqrt(torch.finfo(logits.dtype).max)
+            of_values = (grad.unsqueeze(-1) * logits.clamp(-most, most)).sum_to_size(of_value)
         if pull is None:
             return None, of_values
         pulled = recorded.pull(logits, pull, grad) if ctx.recorded else pull * grad.unsqueeze(-1)

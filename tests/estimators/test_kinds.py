@@ -18,6 +18,7 @@ from sfnn_pyro.estimators import (
     VIMCO,
     Chunked,
     DisARM,
+    ReinMax,
     Resampled,
     ReweightedWakeSleep,
 )
@@ -680,3 +681,24 @@ def test_a_law_at_its_limits_in_some_particles(name, impossible):
             wanted = torch.logsumexp(each, 0) - math.log(2)
             assert torch.allclose(-estimate, wanted)
             assert torch.allclose(-grad, torch.autograd.grad(wanted, slope, retain_graph=True)[0])
+
+
+@pytest.mark.parametrize("certain", [-torch.inf, torch.inf])
+def test_a_unit_that_is_certain_has_no_slope(certain):
+    a = torch.tensor(0.3, requires_grad=True)
+
+    def given(logits):
+        def program(y):
+            with pyro.plate("data", 3):
+                h = pyro.sample("h", dist.Bernoulli(logits=logits))
+                pyro.sample("y", dist.Normal(h + a, 1.0), obs=y)
+
+        return program
+
+    for kind in (ReinMax, G3, VIMCO):
+        grads = []
+        for logits in (torch.tensor(certain), torch.tensor(math.copysign(1e3, certain))):
+            program = given(logits + 0 * a)
+            estimate = kind(4).differentiable_loss(program, PriorProposal(program), Y)
+            grads.append(torch.autograd.grad(estimate, a)[0])
+        assert torch.allclose(*grads)
