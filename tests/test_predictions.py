@@ -1,3 +1,5 @@
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -77,3 +79,28 @@ def test_refuses_counts_below_one(counts):
         predictive_mean(SFNN([2, 3, 2]), torch.rand(1, 2), **counts)
     with pytest.raises(ValueError, match="0 datapoints"):
         predictive_mean(SFNN([2, 3, 2]), torch.rand(0, 2))
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 100])
+def test_rows_in_any_plate_and_sites_in_further_ones(batch_size):
+    x = torch.arange(4.0).unsqueeze(-1)
+
+    def rows_last(x):
+        with pyro.plate("columns", 2, dim=-2), pyro.plate("rows", len(x), dim=-1):
+            pyro.sample("y", dist.Normal(x[:, 0], 1.0))
+
+    def rows_first(x):
+        with pyro.plate("rows", len(x), dim=-2), pyro.plate("columns", 2, dim=-1):
+            pyro.sample("y", dist.Normal(x, 1.0))
+
+    def others_in_further_plates(x):
+        with pyro.plate("rows", len(x), dim=-1):
+            with pyro.plate("columns", 2, dim=-2):
+                pyro.sample("h", dist.Bernoulli(0.5))
+            pyro.sample("y", dist.Normal(x, 1.0).to_event(1))
+
+    both = x.expand(4, 2)
+    wanted = {rows_last: both.T, rows_first: both, others_in_further_plates: x}
+    for program, right in wanted.items():
+        mean = predictive_mean(program, x, num_particles=3, batch_size=batch_size)
+        torch.testing.assert_close(mean, right)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfnn_pyro.distributions.wrapped import base_of, name_of
 from sfnn_pyro.particles import guess_plate_nesting, sample_sites, trace_program
+from sfnn_pyro.particles.plate import is_particle_plate
 from sfnn_pyro.reparam import is_bernoulli, lazy_units
 
 
@@ -32,8 +33,8 @@ def predictive_mean(
         batch_size: datapoints at a time.
 
     Returns:
-        ``(N, *event)``, as y itself; for a categorical site with a further dimension, the
-        classes.
+        ``(N, *event)``, as y itself (with further plates, in their order); for a categorical site
+        with a further dimension, the classes.
 
     Raises:
         ValueError: a count is below 1, there is no datapoint, the model has no site ``y``, or a
@@ -52,20 +53,46 @@ def predictive_mean(
             "must be at least 1"
         )
     nesting = guess_plate_nesting(model, model, (x[:1],), {})
-    means = []
-    for part in x.split(batch_size):
+
+    def predicted(part: Tensor, count: int) -> tuple[Tensor, torch.Size]:
         trace = trace_program(
             model,
             (part,),
             {},
-            num_particles=num_particles,
+            num_particles=count,
             plate_nesting=nesting,
             strategy=lazy_units,
         )
         if "y" not in trace.nodes:
             raise ValueError("the model has no sample site 'y', of which this is the mean")
-        means.append(_mean(trace.nodes["y"]["fn"]).mean(0))
-    return torch.cat(means)
+        return _averaged(trace.nodes["y"])
+
+    means, shapes = zip(
+        *(predicted(part, num_particles) for part in x.split(batch_size)), strict=True
+    )
+    if len(means) == 1:
+        return means[0]
+    return torch.cat(means, _rows(shapes[0], predicted(x[:1], 1)[1]) if len(shapes[0]) > 1 else 0)
+
+
+def _averaged(site: Any) -> tuple[Tensor, torch.Size]:
+    """The mean over particles of a site's mean, and the shape of its own plates.
+
+    Where other sites have more plates, its batch has dimensions of size 1 to the left of its own.
+    """
+    mean, shape = _mean(site["fn"]).mean(0), site["fn"].batch_shape[1:]
+    frames = [frame for frame in site["cond_indep_stack"] if not is_particle_plate(frame)]
+    own = max((-frame.dim for frame in frames if frame.vectorized), default=0)
+    further = 0
+    while further < len(shape) - own and shape[further] == 1:
+        further += 1
+    return mean.reshape(mean.shape[further:]), shape[further:]
+
+
+def _rows(several: torch.Size, one: torch.Size) -> int:
+    """The dimension that has another size for another number of datapoints."""
+    changed = [dim for dim, sizes in enumerate(zip(several, one, strict=True)) if len({*sizes}) > 1]
+    return changed[0] if changed else 0
 
 
 def _mean(fn: Any) -> Tensor:
