@@ -114,6 +114,8 @@ class REBAR(OneGuideEstimator):
         self.scale.averages = state["averages"].clone()
 
     def surrogate(self, particles: Particles, log_weight: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():  # then no relaxation has a slope to learn from
+            return log_weight.new_zeros(())
         total = super().surrogate(particles, log_weight)
         others = leave_one_out(log_weight)
         m = particles.num_particles

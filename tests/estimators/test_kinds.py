@@ -11,9 +11,12 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoDelta, AutoNormal, AutoNormalMessenger
 
 from sfnn_pyro.estimators import (
+    G1,
     G3,
     G4,
     G5,
+    REBAR,
+    RELAX,
     RLOO,
     VIMCO,
     Chunked,
@@ -702,3 +705,17 @@ def test_a_unit_that_is_certain_has_no_slope(certain):
             estimate = kind(4).differentiable_loss(program, PriorProposal(program), Y)
             grads.append(torch.autograd.grad(estimate, a)[0])
         assert torch.allclose(*grads)
+
+
+@pytest.mark.parametrize("kind", [G1, G3, VIMCO, DisARM, REBAR, RELAX])
+def test_the_loss_without_a_graph(kind):
+    a = torch.tensor(0.3, requires_grad=True)
+
+    def learned(y):
+        with pyro.plate("data", 3):
+            h = pyro.sample("h", dist.Bernoulli(logits=a))
+            pyro.sample("y", dist.Normal(h, 1.0), obs=y)
+
+    with torch.no_grad():
+        value = kind(3).differentiable_loss(learned, PriorProposal(learned), Y)
+    assert not value.requires_grad and value.isfinite()
