@@ -7,7 +7,13 @@ from pyro.poutine.indep_messenger import IndepMessenger
 
 
 class _Name(str):
-    """The name of the plate of particles: no plate of a model has this very object."""
+    """The name of the plate of particles, which no other equals, whatever a model calls its own."""
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 PARTICLE_PLATE = _Name("particles of sfnn_pyro")

@@ -28,6 +28,7 @@ from sfnn_pyro.estimators import (
 from sfnn_pyro.evaluation import exact_log_likelihood, impute, log_likelihood, predictive_mean
 from sfnn_pyro.guides import MixtureProposal, PartialProposal, PriorProposal
 from sfnn_pyro.models import SFNN
+from sfnn_pyro.particles.plate import PARTICLE_PLATE
 
 Y = torch.tensor([0.3, -1.0, 2.0])
 COIN = torch.tensor([0.6, 0.4]).log()
@@ -258,11 +259,11 @@ def test_one_estimator_serves_two_models_and_svi_is_told_of_the_second():
 @pytest.mark.parametrize("vectorize", [True, False])
 def test_a_plate_of_the_models_own_may_be_called_particles(vectorize):
     losses = []
-    for name in ("data", "particles"):
+    for name in ("data", "particles", str(PARTICLE_PLATE)):
         pyro.set_rng_seed(0)
         estimator = VIMCO(3, vectorize_particles=vectorize)
         losses.append(loss(estimator, lambda y, name=name: model(y, name=name), Y))
-    assert losses[0] == losses[1]
+    assert len({*losses}) == 1
 
 
 @pytest.mark.parametrize(
