@@ -151,3 +151,13 @@ def test_weights_must_be_per_datapoint():
 
     with pytest.raises(ValueError, match="every latent site must lie in the data plate"):
         log_likelihood(model, torch.zeros(3))
+
+
+def test_a_tensor_of_one_number_is_no_datapoints():
+    def model(y, loc):
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+    y = torch.arange(3.0)
+    got = log_likelihood(model, y, torch.tensor(2.0), num_particles=2, batch_size=2)
+    torch.testing.assert_close(got, dist.Normal(2.0, 1.0).log_prob(y))

@@ -36,7 +36,8 @@ def log_likelihood(
 
     Arguments:
         model: a Pyro model whose latents all lie in a data plate.
-        args: its arguments; tensors have the N datapoints as first dimension and are sliced.
+        args: its arguments; tensors, single numbers aside, have the N datapoints as first dimension
+            and are sliced.
         guide: the proposal; the model's prior unless given.
         num_particles: M.
         batch_size: datapoints at a time.
@@ -119,7 +120,7 @@ def _length(args: tuple) -> int:
                 f"argument {number} of the model is a NumPy array: give a tensor, "
                 "torch.from_numpy(array)"
             )
-    lengths = {arg.shape[0] for arg in args if torch.is_tensor(arg)}
+    lengths = {arg.shape[0] for arg in args if _has_rows(arg)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(
             f"the tensors given have {sorted(lengths)} datapoints: all need the same number, "
@@ -129,7 +130,11 @@ def _length(args: tuple) -> int:
 
 
 def _slice(args: tuple, start: int, stop: int) -> tuple:
-    return tuple(arg[start:stop] if torch.is_tensor(arg) else arg for arg in args)
+    return tuple(arg[start:stop] if _has_rows(arg) else arg for arg in args)
+
+
+def _has_rows(arg: Any) -> bool:
+    return torch.is_tensor(arg) and arg.dim() > 0
 
 
 def ranges(total: int, step: int) -> Iterator[tuple[int, int]]:
