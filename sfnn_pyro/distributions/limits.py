@@ -10,7 +10,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.nn.functional import logsigmoid
 
 from sfnn_pyro.distributions.wrapped import Rescored, base_of, has_law_of, with_base
@@ -152,8 +152,7 @@ class _ZeroInflatedLimit(_Limit):
 class _MixtureLimit(_Limit):
     @classmethod
     def is_needed(cls, base: Any) -> bool:
-        component = base.component_distribution
-        return at_limits(component) is not component
+        return True  # whatever its components are, none of them may have a density at the value
 
     def _log_prob(self, value: Tensor) -> Tensor:
         component = at_limits(self.base_dist.component_distribution)
@@ -161,6 +160,22 @@ class _MixtureLimit(_Limit):
         share = self.base_dist.mixture_distribution
         log_share = share.logits if given_by_logits(share) else exact_log(share.probs)
         return exact_log_sum(log_prob + log_share, -1)
+
+
+class _MaskedMixtureLimit(_Limit):
+    @classmethod
+    def is_needed(cls, base: Any) -> bool:
+        return not base.has_rsample  # a draw with a path keeps it
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        parts = self.base_dist.component1, self.base_dist.component0
+        chosen, other = (at_limits(part).log_prob(value) for part in parts)
+        return torch.where(self.base_dist.mask, chosen, other)
+
+    def expand(self, batch_shape: Size, _instance: None = None) -> "_MaskedMixtureLimit":
+        base = self.base_dist
+        parts = (one.expand(batch_shape) for one in (base.mask, base.component0, base.component1))
+        return _MaskedMixtureLimit(dist.MaskedMixture(*parts, validate_args=base._validate_args))
 
 
 _LIMITS: list[tuple[type, type[_Limit]]] = [
@@ -174,6 +189,7 @@ _LIMITS: list[tuple[type, type[_Limit]]] = [
     (dist.Categorical, _CategoricalLimit),
     (dist.ZeroInflatedDistribution, _ZeroInflatedLimit),
     (dist.MixtureSameFamily, _MixtureLimit),
+    (dist.MaskedMixture, _MaskedMixtureLimit),
 ]
 
 

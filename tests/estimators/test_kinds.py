@@ -650,6 +650,10 @@ INFINITE_LOGITS = {
         ),
         3.0,
     ),
+    "masked mixture": (
+        lambda p, a: dist.MaskedMixture(p > 0, dist.Poisson(torch.zeros(())), dist.Poisson(p)),
+        3.0,
+    ),
 }
 
 
@@ -720,3 +724,24 @@ def test_the_loss_without_a_graph(kind):
     with torch.no_grad():
         value = kind(3).differentiable_loss(learned, PriorProposal(learned), Y)
     assert not value.requires_grad and value.isfinite()
+
+
+def test_a_mixture_without_a_density_at_the_value():
+    slope = torch.tensor(0.6, requires_grad=True)
+
+    def waiting(y):
+        with pyro.plate("data", 1):
+            h = pyro.sample("h", dist.Bernoulli(0.4))
+            shapes = torch.stack([1 + h, 2 + h], -1)  # where h is 0 the first is exponential
+            share = dist.Categorical(torch.tensor([0.3, 0.7]))
+            pyro.sample("y", dist.MixtureSameFamily(share, dist.Gamma(shapes, slope)), obs=y)
+
+    got = exact_log_likelihood(waiting, torch.zeros(1)).sum()
+    right = (0.6 * 0.3 * slope).log()
+    assert torch.allclose(got, right)
+    assert torch.allclose(torch.autograd.grad(got, slope)[0], 1 / slope)
+    with Given({"h": STATES.unsqueeze(-1)}):
+        estimate = VIMCO(2, max_plate_nesting=1).differentiable_loss(
+            waiting, PriorProposal(waiting), torch.zeros(1)
+        )
+    assert torch.allclose(-torch.autograd.grad(estimate, slope)[0], 1 / slope)
