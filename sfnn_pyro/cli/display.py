@@ -178,5 +178,11 @@ def strict(value: Any) -> Any:
 
 
 def with_error(values: Tensor) -> str:
-    """The mean of some values and its standard error, as text."""
-    return f"{values.mean().item():.2f} ± {standard_error(values):.2f}"
+    """The mean of some values and its standard error, as text; of one value, itself alone.
+
+    Example:
+        >>> with_error(torch.tensor([1.0])), with_error(torch.tensor([1.0, 2.0]))
+        ('1.00', '1.50 ± 0.50')
+    """
+    mean = f"{values.mean().item():.2f}"
+    return mean if len(values) < 2 else f"{mean} ± {standard_error(values):.2f}"

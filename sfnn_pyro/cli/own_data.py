@@ -36,8 +36,8 @@ OwnShape = Annotated[
 OwnScale = Annotated[
     float,
     typer.Option(
-        help="Number by which the values of your own data are divided. 0 divides bytes by 255 and "
-        "leaves other values as they are."
+        help="Number by which the values of your own data are divided. 0 divides bytes by 255, "
+        "unless all of them are 0 or 1, and leaves other values as they are."
     ),
 ]
 OwnValidation = Annotated[

@@ -25,7 +25,8 @@ class OwnData:
             ``"upper-half"``, ``"left-half"`` or ``"none"``.
         shape: rows and columns of each picture. Pictures of a folder are resized to it, rows of
             a table are pictures of it.
-        scale: what values are divided by; 0 for 255 of ``uint8`` and 1 of anything else.
+        scale: what values are divided by; 0 for 255 of ``uint8``, unless all are 0 or 1, and for 1
+            of anything else.
         validation: share of the datapoints that is set aside for validation.
         test: share of the datapoints that is set aside for the test.
         split_seed: seed of the choice of both.
