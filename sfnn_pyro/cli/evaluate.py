@@ -166,4 +166,4 @@ def chosen_guide(saved: SavedRun, proposal: str, run: Path) -> Any:
 def _check(split: str, particles: int) -> None:
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: choose train, validation or test")
-    check_whole("num_particles", particles, 1, MAX_PARTICLES)
+    check_whole("particles", particles, 1, MAX_PARTICLES)

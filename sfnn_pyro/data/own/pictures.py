@@ -27,7 +27,8 @@ def picture_files(folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
         Names relative to the folder with their paths; and the names of the other files, and of
         links to folders, which are not followed. Names that begin with a dot are neither.
     """
-    pictures, others = [], []
+    pictures: list[tuple[str, Path]] = []
+    others: list[str] = []
     for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         linked = [one for one in folders if (Path(place) / one).is_symlink()]
