@@ -18,6 +18,7 @@ from sfnn_pyro.data.own.choices import BINARISATIONS, OwnData
 from sfnn_pyro.data.own.contents import Contents, read_contents, suffix_of
 from sfnn_pyro.data.own.selection import Chosen, chosen
 from sfnn_pyro.data.splits import LIKELIHOODS, Dataset, Split, assemble, partition, seeded
+from sfnn_pyro.system.arguments import given_path
 from sfnn_pyro.system.numbers import counted, shown
 
 Array = NDArray[Any]
@@ -76,7 +77,7 @@ def load_own(
         (16, 3, 2, 'categorical')
     """
     check_choices(likelihood, binarisation)
-    own, path = own or OwnData(), Path(path)
+    own, path = own or OwnData(), given_path("path", path, DataError)
     contents = read_own(path, own)
     task = make_task(contents, own, likelihood)
     return as_dataset(task, contents, own, likelihood, binarisation)
