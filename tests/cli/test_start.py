@@ -7,22 +7,35 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import sfnn_pyro
 from tests.commands import TINY, assert_refused, finish, sfnn, start
+
+PATHS = f"import sys; sys.path[:0] = {[str(Path(sfnn_pyro.__file__).parents[1])]};"
 
 
 def test_the_environment_is_prepared_before_torch_is_imported():
     code = (
-        "import sys; from sfnn_pyro.cli import start; assert 'torch' not in sys.modules; "
-        "start.wait_passively(); import os; print(os.environ['OMP_WAIT_POLICY'])"
+        "import sys, os, sfnn_pyro.cli as cli; sys.argv = ['sfnn', '-h'];"
+        "sys.modules['torch'] = None\ntry: cli.main()\nexcept ImportError: "
+        "print(os.environ['OMP_WAIT_POLICY'])"
     )
     environment = {name: os.environ[name] for name in os.environ if name != "OMP_WAIT_POLICY"}
     command = [sys.executable, "-c", code]
     for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
         ran = subprocess.run(command, env={**environment, **given}, capture_output=True, text=True)
         assert (ran.stdout, ran.stderr) == (f"{expected}\n", "")
+
+
+def test_little_is_imported_before_ctrl_c_is_one_line():
+    code = PATHS + "old = set(sys.modules); import sfnn_pyro.cli; print(*set(sys.modules) - old)"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    slow = {"typing", "threading", "contextlib", "pathlib", "math", "re", "torch", "typer"}
+    assert "sfnn_pyro.cli.start" in ran.stdout and not slow & set(ran.stdout.split()), ran
 
 
 @pytest.mark.slow
