@@ -62,8 +62,8 @@ def train_run(
     """Trains in a run folder, from its checkpoint if it holds one, until its model's file exists.
 
     However often the process is killed on the way and this is called again, parameters and
-    history end with the same bits (on one machine, with one number of threads). SIGINT and
-    SIGTERM save and leave between two steps.
+    history end with the same bits (on one machine, with one number of threads). SIGINT,
+    SIGTERM and SIGHUP save and leave between two steps.
 
     Arguments:
         config: how to train.
