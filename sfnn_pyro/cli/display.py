@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from sfnn_pyro.runs import standard_error
+from sfnn_pyro.system.streams import say
 
 # Names of files may hold brackets, which rich would read as its markup.
 console = Console(markup=False, highlight=False, emoji=False)
@@ -129,7 +130,7 @@ class _Log:
         done, note = self.last
         self.written = time.monotonic()
         text = f"{self.name}: {100 * done:3.0f} %{', ' if note else ''}{note}{time_note}"
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
 
 def _progress_bar() -> Progress:

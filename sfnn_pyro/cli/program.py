@@ -1,6 +1,7 @@
 """The program ``sfnn``: its commands together, and every error as one line."""
 
 import atexit
+import errno
 import gc
 import os
 import signal
@@ -26,7 +27,7 @@ from sfnn_pyro.system.allocator import keep_pages
 from sfnn_pyro.system.extras import MissingExtraError
 from sfnn_pyro.system.numbers import shown
 from sfnn_pyro.system.stop_requests import INTERRUPTED, Interrupted
-from sfnn_pyro.system.streams import flush_output
+from sfnn_pyro.system.streams import flush_output, say
 from sfnn_pyro.training import TrainingError
 
 LESS_MEMORY = {
@@ -103,7 +104,7 @@ def _fail(message: str, code: int = 2) -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process is about to end
     process = f"rank {os.environ['RANK']}: " if launched() else ""
-    print(f"sfnn: {process}{_printable(message)}", file=sys.stderr)
+    say(f"sfnn: {process}{_printable(message)}")
     _leave(code)
 
 
@@ -117,6 +118,8 @@ def _leave(code: int) -> NoReturn:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):
+        return f"standard output cannot be written ({error.strerror})"
     return str(error) or type(error).__name__
 
 

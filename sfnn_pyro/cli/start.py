@@ -13,9 +13,10 @@ def main() -> None:
         signal.signal(signal.SIGINT, _leave_at_once)
     # All other imports stand below: each takes a while in which Ctrl-C may come.
     from sfnn_pyro.system.extras import MissingExtraError, needed_for
-    from sfnn_pyro.system.streams import write_any_text
+    from sfnn_pyro.system.streams import open_closed_streams, write_any_text
     from sfnn_pyro.system.threads import wait_passively
 
+    open_closed_streams()
     wait_passively()
     write_any_text()
     try:

@@ -156,3 +156,33 @@ def test_a_killed_sweep_leaves_no_worker(tmp_path):
     while left():
         assert time.monotonic() < end, left()
         time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirection", "code", "out"),
+    [
+        ("2>&-", 0, "negative log-likelihood"),
+        ("2>/dev/full", 0, "negative log-likelihood"),
+        (">&- 2>&- <&-", 0, ""),
+        (">/dev/full", 2, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(capsys, tmp_path, redirection, code, out):
+    assert sfnn(capsys, "train", "--out", tmp_path / "run", *TINY).code == 0
+    line = f'"$0" -m sfnn_pyro evaluate "$1" --particles 2 {redirection}'
+    words = ["sh", "-c", line, sys.executable, tmp_path / "run"]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert ran.returncode == code and ran.stdout.startswith(out) and "%" not in ran.stdout, ran
+    if code:
+        assert "sfnn: standard output cannot be written (No space" in ran.stderr
+    else:
+        assert (tmp_path / "run" / "evaluation-test-2.json").read_text().startswith("{")
+
+
+@pytest.mark.slow
+def test_an_error_is_no_part_of_standard_output(tmp_path):
+    line = '"$0" -m sfnn_pyro evaluate "$1" 2>&-'
+    words = ["sh", "-c", line, sys.executable, tmp_path]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (2, "")
