@@ -20,7 +20,7 @@ from sfnn_pyro.experiments.grid import Run
 from sfnn_pyro.experiments.replica_runs import alike, execute_alike
 from sfnn_pyro.experiments.runner import execute
 from sfnn_pyro.runs import RunError, RunInUseError
-from sfnn_pyro.system.stop_requests import Interrupted
+from sfnn_pyro.system.stop_requests import Interrupted, stop_signals
 from sfnn_pyro.system.threads import available_cores
 
 MEMORY_OF_A_RUN = 2**30
@@ -63,7 +63,7 @@ def together(
 
     Raises:
         RunError: a process was killed; what others saved is kept.
-        Interrupted: by SIGINT or SIGTERM, after the processes have saved.
+        Interrupted: by a signal, after the processes have saved.
     """
     groups = grouped(runs, folder, device)
     pool = ProcessPoolExecutor(
@@ -95,7 +95,7 @@ def together(
 def _begin_worker() -> None:
     """Leaves Ctrl-C to the parent, which forwards it, and survives a signal between two runs."""
     os.setpgid(0, 0)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, lambda number, frame: _leaving.set())
 
 
@@ -145,7 +145,7 @@ def _stop_workers() -> None:
 
 @contextmanager
 def _forwarding_stop_requests() -> Iterator[list[int]]:
-    """Forwards SIGINT and SIGTERM to the workers, and raises ``Interrupted`` at the end."""
+    """Forwards ``stop_signals`` to the workers, and raises ``Interrupted`` at the end."""
     received: list[int] = []
 
     def handler(number: int, frame: Any) -> None:
@@ -155,7 +155,7 @@ def _forwarding_stop_requests() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
+    previous = {n: signal.signal(n, handler) for n in stop_signals()}
     try:
         yield received
     finally:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -10,7 +11,8 @@ from pyro.nn import PyroModule
 from torch import Tensor
 from torch.nn.functional import linear
 
-from sfnn_pyro.models.signature import OUTPUT, Signature, check_sizes, linear_layer
+from sfnn_pyro.models.signature import MAX_WIDTH, OUTPUT, Signature, check_sizes, linear_layer
+from sfnn_pyro.system.numbers import check_whole
 
 
 class HybridSFNN(PyroModule):
@@ -60,18 +62,19 @@ class HybridSFNN(PyroModule):
         self,
         sizes: Sequence[int],
         likelihood: str = "bernoulli",
-        *,
+        *more: Any,
         stochastic: int = 40,
         learned: bool = True,
         data_size: int | None = None,
         name: str = "",
     ) -> None:
         super().__init__(name)
-        self.sizes = check_sizes(sizes)
+        self.sizes = check_sizes(sizes, *([likelihood, *more] if more else []))
         self.likelihood = likelihood
         self.data_size = data_size
         self.signature = Signature(self.sizes, likelihood, data_size)
         n_in, *hidden, n_out = self.sizes
+        check_whole("stochastic", stochastic, None, MAX_WIDTH)
         if not 1 <= stochastic < min(hidden):
             raise ValueError(
                 f"stochastic={stochastic}: each hidden layer of {hidden} needs at least one "

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -57,12 +58,12 @@ class SFNN(PyroModule):
         self,
         sizes: Sequence[int],
         likelihood: str = "bernoulli",
-        *,
+        *more: Any,
         data_size: int | None = None,
         name: str = "",
     ) -> None:
         super().__init__(name)
-        self.sizes = check_sizes(sizes)
+        self.sizes = check_sizes(sizes, *([likelihood, *more] if more else []))
         self.likelihood = likelihood
         self.data_size = data_size
         self.signature = Signature(self.sizes, likelihood, data_size)

@@ -1,5 +1,6 @@
 """What all networks of x and y have in common: sizes, likelihood, arguments, plate, output."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pyro.infer.util import is_validation_enabled
 from pyro.nn.module import to_pyro_module_
 from torch import Tensor
 
+from sfnn_pyro.system.arguments import check_tensor
+from sfnn_pyro.system.memory import check_memory
 from sfnn_pyro.system.numbers import check_whole, shown
 
 OUTPUT = {"is_output": True}
@@ -75,7 +78,7 @@ class Signature:
             y: ``(B, n_out)``, for a categorical likelihood ``(B,)`` of integers; or None.
             parameter: of the network, for its dtype and device.
         """
-        _check_tensor("x", x)
+        check_tensor("x", x)
         if x.dim() != 2 or x.shape[1] != self.sizes[0] or not len(x):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, expected (B, {self.sizes[0]}) with B at least 1"
@@ -83,7 +86,7 @@ class Signature:
         _check_kind("x", x, parameter)
         if y is None:
             return
-        _check_tensor("y", y)
+        check_tensor("y", y)
         expected = (
             (x.shape[0],) if self.likelihood == "categorical" else (x.shape[0], self.sizes[-1])
         )
@@ -119,11 +122,16 @@ def data_plate(batch_size: int, data_size: int | None = None) -> Any:
     return pyro.plate("data", data_size, subsample=torch.arange(batch_size), dim=-1)
 
 
-def check_sizes(sizes: Sequence[int]) -> list[int]:
+def check_sizes(sizes: Sequence[int], *more: Any) -> list[int]:
     """The widths of a network from input to output, as whole numbers.
 
+    Arguments:
+        sizes: the widths.
+        more: what was given after the likelihood, where nothing belongs: widths that are no list.
+
     Raises:
-        ValueError: they are no list of at least three whole numbers, or one is out of range.
+        ValueError: they are no list of at least three whole numbers, one is out of range, or the
+            weights do not fit the memory.
 
     Example:
         >>> check_sizes((4, 3, 2))
@@ -133,6 +141,9 @@ def check_sizes(sizes: Sequence[int]) -> list[int]:
         "give an input width (0 or more), at least one hidden width and an output width (1 or "
         "more), such as [392, 200, 200, 392]"
     )
+    if more:
+        words = ", ".join(map(shown, (sizes, *more)))
+        raise ValueError(f"sizes={words}: give the widths as one list, [{words}]")
     if isinstance(sizes, str) or not isinstance(sizes, Iterable):
         raise ValueError(f"sizes={shown(sizes)}: {advice}")
     widths = list(sizes)
@@ -141,6 +152,8 @@ def check_sizes(sizes: Sequence[int]) -> list[int]:
     widths = [int(width) for width in widths]
     if len(widths) < 3 or widths[0] < 0 or min(widths[1:]) < 1:
         raise ValueError(f"sizes={shown(widths)}: {advice}")
+    weights = sum(n_in * n_out for n_in, n_out in itertools.pairwise(widths))
+    check_memory(4 * weights, f"sizes={shown(widths)}", "give smaller widths")
     return widths
 
 
@@ -156,18 +169,6 @@ def linear_layer(
         torch.nn.init.zeros_(layer.bias)
     to_pyro_module_(layer)
     return layer
-
-
-def _check_tensor(name: str, value: Any) -> None:
-    """Refuses what is no tensor, and says how it becomes one."""
-    if torch.is_tensor(value):
-        return
-    kind = type(value)
-    if kind.__module__ == "numpy":
-        raise ValueError(
-            f"{name} is a NumPy {kind.__name__}: convert it with torch.from_numpy({name})"
-        )
-    raise ValueError(f"{name} is a {kind.__name__}: convert it with torch.as_tensor({name})")
 
 
 def _check_kind(name: str, value: Tensor, own: Tensor) -> None:

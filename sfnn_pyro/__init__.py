@@ -3,9 +3,12 @@
 The names that most programs need are here; the others are in their packages.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # not of typing: its import would be most of this package's
 if TYPE_CHECKING:
+    from typing import Any
+
     from sfnn_pyro.data import load_dataset
     from sfnn_pyro.estimators import G1, G2, G3, G4, G5
     from sfnn_pyro.evaluation import log_likelihood

@@ -8,12 +8,13 @@ import torch
 from pyro.infer import SVI
 from pyro.optim import SGD
 
+from sfnn_pyro.data import OwnData, Split, load_dataset, load_own
 from sfnn_pyro.estimators import G3, G4, VIMCO
 from sfnn_pyro.evaluation import impute, log_likelihood
 from sfnn_pyro.guides import MixtureProposal, PriorProposal, RecognitionNetwork
 from sfnn_pyro.models import SFNN, HybridSFNN
-from sfnn_pyro.runs import RunConfig, load_run
-from sfnn_pyro.training import Schedule
+from sfnn_pyro.runs import RunConfig, load_run, save, train_run
+from sfnn_pyro.training import Schedule, Trainer
 
 X = torch.rand(8, 4, dtype=torch.float64)
 Y = torch.tensor([[1.0, 0.0]] * 8, dtype=torch.float64)
@@ -76,7 +77,49 @@ MISTAKES = [
     (lambda: log_likelihood(SFNN([4, 3, 2]), X, Y, guide="prior"), "guide is a str: give a func"),
     (lambda: impute(SFNN([4, 3, 2]), X, Y, Y[0] + 0.5), "known holds other values than 0 and 1"),
     (lambda: load_run("/nowhere"), "/nowhere holds no model.safetensors: give the folder"),
+    (lambda: step(None, Y), "x is None: give a tensor"),
+    (lambda: log_likelihood(SFNN([4, 3, 2]), X.tolist(), Y), "argument 1 of the model is a list"),
+    (lambda: impute(SFNN([4, 3, 2]), X, Y, [True, False]), "known is a list: convert it with tor"),
+    (lambda: SFNN(4, 3, 2), "sizes=4, 3, 2: give the widths as one list, [4, 3, 2]"),
+    (lambda: HybridSFNN(4, 3, 2), "sizes=4, 3, 2: give the widths as one list, [4, 3, 2]"),
+    (lambda: HybridSFNN([4, 3, 2], stochastic=1.5), "stochastic=1.5: give a whole number"),
+    (lambda: SFNN([4, 10**12, 2]), "sizes=[4, 1000000000000, 2]: needs at least"),
+    (lambda: G3(torch.tensor(5.0)), "num_particles=tensor(5.): give a whole number"),
+    (lambda: G3(SFNN([4, 3, 2])), "num_particles=SFNN( (layers): "),
+    (lambda: trainer(estimator=G3), "estimator is the class G3: give an object, such as G3(20)"),
+    (lambda: trainer(estimator="g3"), "estimator is 'g3': give an object, such as G3(20)"),
+    (lambda: trainer(model=SFNN), "model is the class SFNN: give an object"),
+    (lambda: trainer(train_data=(X, Y)), "train_data is a tuple: give Split(x, y)"),
+    (lambda: trainer(validation_data=None), "validation_data is None: give Split(x, y)"),
+    (lambda: trainer(schedule=5), "schedule is 5: give Schedule(...)"),
+    (lambda: trainer(make_optimizer=torch.optim.SGD), "make_optimizer is the class SGD: give a f"),
+    (lambda: Split(X.numpy(), Y), "x is a NumPy ndarray: convert it with torch.from_numpy(x)"),
+    (lambda: Split(X.float(), None), "y is None: give a tensor"),
+    (lambda: load_run(None), "path is None: give a path, as a str or a pathlib.Path"),
+    (lambda: load_run(3), "path is 3: give a path"),
+    (lambda: load_run(" "), "path=' ' is an empty path: name a file or folder"),
+    (lambda: save(SFNN([4, 3, 2]), "m.safetensors"), "run is a SFNN: give SavedRun(model, guide"),
+    (lambda: train_run(None, "run"), "config is None: give RunConfig(...)"),
+    (lambda: train_run(RunConfig(), ""), "folder='' is an empty path"),
+    (lambda: train_run(RunConfig(), "r", checkpoint_minutes="5"), "checkpoint_minutes='5': give"),
+    (lambda: load_dataset(["digits"]), "no data set ['digits']: choose one of digits"),
+    (lambda: load_own(X), "path is a Tensor: give a path"),
+    (lambda: OwnData(x=0), "x is 0: give a text"),
+    (lambda: OwnData(shape=28), "shape is 28: give rows and columns, such as (28, 28)"),
 ]
+
+
+def trainer(**given):
+    model, data = SFNN([4, 3, 2]), Split(X.float(), Y.float())
+    known = {
+        "model": model,
+        "guide": PriorProposal(model),
+        "estimator": G3(5),
+        "train_data": data,
+        "validation_data": data,
+        "schedule": Schedule(epochs=1),
+    }
+    return Trainer(**{**known, **given})
 
 
 @pytest.mark.parametrize(("call", "part"), MISTAKES)
@@ -85,6 +128,13 @@ def test_a_first_mistake_has_a_message_of_our_own(call, part):
         call()
     # Pyro adds the shapes of its trace below.
     assert part in str(caught.value).partition("\n")[0]
+
+
+def test_a_class_in_the_place_of_an_estimator():
+    model = SFNN([4, 3, 2])
+    svi = SVI(model, PriorProposal(model), SGD({"lr": 0.01}), G3)
+    with pytest.raises(TypeError, match=r"give an object, G3\(20\), not the class G3"):
+        svi.step(X, Y)
 
 
 def test_numbers_of_numpy_are_numbers():

@@ -3,9 +3,13 @@
 Importing this package imports none of them, so that ``main`` can prepare the process first.
 """
 
-from typing import Any
+from __future__ import annotations
 
 from sfnn_pyro.cli.start import main
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["app", "main"]
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from sfnn_pyro.runs import standard_error
+from sfnn_pyro.system.streams import say
 
 # Names of files may hold brackets, which rich would read as its markup.
 console = Console(markup=False, highlight=False, emoji=False)
@@ -129,7 +130,7 @@ class _Log:
         done, note = self.last
         self.written = time.monotonic()
         text = f"{self.name}: {100 * done:3.0f} %{', ' if note else ''}{note}{time_note}"
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
 
 def _progress_bar() -> Progress:
@@ -178,5 +179,11 @@ def strict(value: Any) -> Any:
 
 
 def with_error(values: Tensor) -> str:
-    """The mean of some values and its standard error, as text."""
-    return f"{values.mean().item():.2f} ± {standard_error(values):.2f}"
+    """The mean of some values and its standard error, as text; of one value, itself alone.
+
+    Example:
+        >>> with_error(torch.tensor([1.0])), with_error(torch.tensor([1.0, 2.0]))
+        ('1.00', '1.50 ± 0.50')
+    """
+    mean = f"{values.mean().item():.2f}"
+    return mean if len(values) < 2 else f"{mean} ± {standard_error(values):.2f}"

@@ -1,7 +1,6 @@
 """``sfnn evaluate``."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +33,7 @@ from sfnn_pyro.runs import (
 )
 from sfnn_pyro.system.atomic_files import WriteError, write_text
 from sfnn_pyro.system.numbers import check_whole
+from sfnn_pyro.system.streams import say
 
 SPLITS = ("train", "validation", "test")
 PROPOSALS = ("prior", "guide")
@@ -105,7 +105,7 @@ def evaluate(
     except WriteError as error:
         if out is not None:
             raise
-        print(f"sfnn: not kept: {error}; or give --out", file=sys.stderr)
+        say(f"sfnn: not kept: {error}; or give --out")
         return
     if not as_json:
         print(f"Wrote {out or beside}")
@@ -166,4 +166,4 @@ def chosen_guide(saved: SavedRun, proposal: str, run: Path) -> Any:
 def _check(split: str, particles: int) -> None:
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: choose train, validation or test")
-    check_whole("num_particles", particles, 1, MAX_PARTICLES)
+    check_whole("particles", particles, 1, MAX_PARTICLES)

@@ -14,6 +14,8 @@ from sfnn_pyro.cli.display import (
     print_json,
     shown_progress,
 )
+from sfnn_pyro.system.numbers import check_whole, shown
+from sfnn_pyro.training.schedule import MAX_COUNT
 from sfnn_pyro.web.run_exporter import export_run
 
 Deterministic = Annotated[
@@ -25,8 +27,7 @@ RecognitionEpochs = Annotated[
     typer.Option(
         help="Number of epochs for which a recognition network is trained, which proposes samples "
         "that fit what was drawn. It is kept in the run folder as recognition.safetensors. 0 "
-        "trains none, and shows one that is there.",
-        min=0,
+        "trains none, and shows one that is there."
     ),
 ]
 
@@ -56,6 +57,7 @@ def export(
     web server.
     """
     rows = _rows(examples)
+    check_whole("recognition_epochs", recognition_epochs, 0, MAX_COUNT)
     page = export_with_progress(run, out, deterministic, recognition_epochs, rows, moved, quiet)
     size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
     if as_json:
@@ -90,4 +92,4 @@ def _rows(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part)
     except ValueError:
-        raise ValueError(f"examples={text!r}: give row numbers like 371,321") from None
+        raise ValueError(f"examples={shown(text)}: give row numbers like 371,321") from None

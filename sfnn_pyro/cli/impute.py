@@ -1,6 +1,5 @@
 """``sfnn impute``."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +38,7 @@ from sfnn_pyro.runs import MAX_PARTICLES, SavedRun, load_run
 from sfnn_pyro.system.atomic_files import save_figure
 from sfnn_pyro.system.memory import check_memory
 from sfnn_pyro.system.numbers import check_whole
+from sfnn_pyro.system.streams import say
 
 POOR = 10.0
 """Effective sample size below which the samples of a datapoint repeat few hidden states."""
@@ -132,10 +132,9 @@ def impute(
     if not as_json:
         print(f"Wrote {path}")
     if low := int((sizes < POOR).sum()):
-        print(
+        say(
             f"sfnn: {low} of {count} datapoints have an effective sample size below {POOR:g}, and "
-            "their completions repeat few hidden states: give more --particles",
-            file=sys.stderr,
+            "their completions repeat few hidden states: give more --particles"
         )
 
 

@@ -6,6 +6,7 @@ import typer
 
 from sfnn_pyro.data.own import BINARISATIONS, INPUTS
 from sfnn_pyro.data.splits import LIKELIHOODS
+from sfnn_pyro.system.numbers import shown
 
 OwnX = Annotated[
     str,
@@ -36,8 +37,8 @@ OwnShape = Annotated[
 OwnScale = Annotated[
     float,
     typer.Option(
-        help="Number by which the values of your own data are divided. 0 divides bytes by 255 and "
-        "leaves other values as they are."
+        help="Number by which the values of your own data are divided. 0 divides bytes by 255, "
+        "unless all of them are 0 or 1, and leaves other values as they are."
     ),
 ]
 OwnValidation = Annotated[
@@ -75,5 +76,5 @@ def sides(text: str) -> tuple[int, ...]:
     try:
         rows, columns = (int(part) for part in text.split("x"))
     except ValueError:
-        raise ValueError(f"shape={text!r}: give rows and columns like 28x28") from None
+        raise ValueError(f"shape={shown(text)}: give rows and columns like 28x28") from None
     return rows, columns

@@ -1,11 +1,12 @@
 """The program ``sfnn``: its commands together, and every error as one line."""
 
 import atexit
+import errno
 import gc
 import os
 import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
@@ -24,8 +25,9 @@ from sfnn_pyro.cli.train import train
 from sfnn_pyro.distributed import launched
 from sfnn_pyro.system.allocator import keep_pages
 from sfnn_pyro.system.extras import MissingExtraError
+from sfnn_pyro.system.numbers import shown
 from sfnn_pyro.system.stop_requests import INTERRUPTED, Interrupted
-from sfnn_pyro.system.streams import flush_output
+from sfnn_pyro.system.streams import flush_output, say
 from sfnn_pyro.training import TrainingError
 
 LESS_MEMORY = {
@@ -90,8 +92,8 @@ def _run() -> int:
             _fail(f"out of memory: give {_less_memory()}")
         if not hasattr(error, "format_message"):
             raise
-        if message := error.format_message():
-            _fail(f"{_in_one_line(message)} (see 'sfnn --help')")
+        if message := _usage_message(error):
+            _fail(message)
         code = 2  # the help was shown instead
     if code == INTERRUPTED:
         _fail("interrupted", code)
@@ -102,7 +104,7 @@ def _fail(message: str, code: int = 2) -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process is about to end
     process = f"rank {os.environ['RANK']}: " if launched() else ""
-    print(f"sfnn: {process}{message}", file=sys.stderr)
+    say(f"sfnn: {process}{_printable(message)}")
     _leave(code)
 
 
@@ -116,11 +118,25 @@ def _leave(code: int) -> NoReturn:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):
+        return f"standard output cannot be written ({error.strerror})"
+    return str(error) or type(error).__name__
 
 
-def _in_one_line(message: str) -> str:
-    return " ".join(message.split())
+def _usage_message(error: Any) -> str:
+    """What is wrong with the words of a command; empty where its help was shown instead."""
+    message = " ".join(error.format_message().split())
+    found: list[Any] = getattr(error.__cause__, "errors", list)()
+    if found and found[0]["type"].startswith(("int", "float")):  # pydantic's, without the value
+        wanted = "a whole number" if found[0]["type"].startswith("int") else "a number"
+        message = f"{error.param.opts[0]}={shown(found[0]['input'])}: give {wanted}"
+    path = "sfnn" if error.ctx is None else error.ctx.command_path
+    return message and f"{message} (see '{path} --help')"
+
+
+def _printable(text: str) -> str:
+    """A text without line ends and what else a terminal would obey, such as in names of files."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _less_memory() -> str:

@@ -99,12 +99,13 @@ def reproduce(
     resumes the sweep; the results of several machines, copied together, are one sweep.
     """
     report_only = what == ["report"]
-    if report_only and not out.is_dir():
+    if report_only and not read_results(out):
         raise ValueError(f"{out} holds no results: give the --out of an earlier sweep")
     check_device(device)
     for name, count in (("workers", workers), ("cores", cores)):
         if count is not None:
             check_whole(name, count, 1, MAX_PARALLEL)
+    cluster = _cluster(engine, address, workers, cores, gpus, device)
     grids = choose(["all"] if report_only else what, quick)
     if dry_run:
         names = [run.name for run in plan(grids, read_results(out))]
@@ -115,7 +116,6 @@ def reproduce(
         return
     if not report_only:
         keep_pages()
-        cluster = _cluster(engine, address, workers, cores, gpus, device)
         if workers is None:  # on a GPU many runs are replicas of one process
             workers = max_parallel_runs(cores or 1) if device == "cpu" else 1
         with _resumable():

@@ -1,7 +1,6 @@
 """``sfnn train``."""
 
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,7 +56,8 @@ from sfnn_pyro.runs import (
 from sfnn_pyro.runs.folder import read_history
 from sfnn_pyro.runs.presets import PRESETS, preset
 from sfnn_pyro.runs.saved_run import model_file
-from sfnn_pyro.system.shell_words import command
+from sfnn_pyro.system.numbers import shown
+from sfnn_pyro.system.shell_words import command, quoted
 from sfnn_pyro.training import OPTIMIZERS, Callback, Schedule, Trainer, TrainingError
 
 DIVERGED = 3.0
@@ -319,8 +319,8 @@ def train(
             drawn = trained[1].x_shape is not None and trained[1].y_shape is not None
             then = "complete" if drawn else "sample"
             print(
-                f"Complete: {folder}. Next: {shlex.join(['sfnn', 'evaluate', str(folder)])}; "
-                f"{shlex.join(['sfnn', then, str(folder)])}"
+                f"Complete: {folder}. Next: {quoted('sfnn', 'evaluate', folder)}; "
+                f"{quoted('sfnn', then, folder)}"
             )
 
 
@@ -394,7 +394,7 @@ def _resume_command(context: typer.Context, folder: Path) -> str:
     """What resumes this run, with the options that are not stored in it."""
     if launched():
         return "the same torchrun command"
-    words = ["sfnn", "train", "--resume", str(folder)]
+    words = ["sfnn", "train", "--resume", folder]
     for name in ("checkpoint_minutes", "device", "tracker", "quiet"):
         if _is_given(context, name):
             value = context.params[name]
@@ -472,4 +472,4 @@ def _widths(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"hidden={text!r}: give widths like 200,200") from None
+        raise ValueError(f"hidden={shown(text)}: give widths like 200,200") from None

@@ -17,6 +17,7 @@ from sfnn_pyro.data.olivetti import load_olivetti
 from sfnn_pyro.data.omniglot import load_omniglot
 from sfnn_pyro.data.splits import Dataset
 from sfnn_pyro.data.tfd import load_tfd
+from sfnn_pyro.system.numbers import shown
 
 Loader = Callable[[int, int, Path | str | None], Dataset]
 
@@ -62,6 +63,6 @@ def load_dataset(
         >>> len(digits.train), digits.x_shape, digits.provenance["binarisation_seed"]
         (1197, (4, 8), 1)
     """
-    if name not in _LOADERS:
-        raise DataError(f"no data set {name!r}: choose one of {', '.join(DATASET_NAMES)}")
+    if not isinstance(name, str) or name not in _LOADERS:
+        raise DataError(f"no data set {shown(name)}: choose one of {', '.join(DATASET_NAMES)}")
     return _LOADERS[name](binarisation_seed, split_seed, root)

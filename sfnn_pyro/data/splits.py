@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sfnn_pyro.data.errors import DataError
+from sfnn_pyro.system.arguments import check_tensor
 
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 
@@ -35,6 +36,7 @@ class Split:
 
     def __post_init__(self) -> None:
         _check_matrix("x", self.x)
+        check_tensor("y", self.y, DataError)
         if self.y.dtype != torch.int64 or self.y.dim() != 1:
             _check_matrix("y", self.y)
         if len(self.x) != len(self.y):
@@ -169,6 +171,7 @@ def partition(count: int, sizes: Sequence[int], generator: torch.Generator) -> l
 
 
 def _check_matrix(name: str, value: Tensor) -> None:
+    check_tensor(name, value, DataError)
     if value.dim() != 2 or value.dtype != torch.float32:
         raise DataError(
             f"{name} is {value.dtype} of shape {tuple(value.shape)}: give float32 of shape (N, d)"

@@ -23,6 +23,7 @@ from sfnn_pyro.estimators.checks import (
     check_count,
     check_finite,
     check_options,
+    check_positions,
     check_proposal,
     check_site,
     check_support,
@@ -167,7 +168,8 @@ class Estimator(ELBO):
 
     max_plate_nesting: float
 
-    def __init__(self, num_particles: int = 20, **options: Unpack[Options]) -> None:
+    def __init__(self, num_particles: int = 20, *more: Any, **options: Unpack[Options]) -> None:
+        check_positions(self, more)
         check_count(self, num_particles)
         check_options(self, options, Options.__annotations__)
         vectorize_particles = options.pop("vectorize_particles", True)

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -134,6 +134,16 @@ def check_proposal(estimator: Any, model: Callable, guide: Callable) -> None:
         f"{type(estimator).__name__} needs {accepted} as its guide, of the same model, and got "
         f"{_describe(guide, kind)}: {estimator.why_not}"
     )
+
+
+def check_positions(estimator: Any, more: Sequence[Any]) -> None:
+    """Refuses further arguments by position, such as those of ``SVI`` for a class."""
+    if more:
+        name = type(estimator).__name__
+        raise TypeError(
+            f"arguments of {name}: it takes num_particles alone by position; where an estimator is "
+            f"wanted, as in SVI, give an object, {name}(20), not the class {name}"
+        )
 
 
 def check_options(estimator: Any, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:

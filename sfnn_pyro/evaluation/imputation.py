@@ -30,6 +30,7 @@ from sfnn_pyro.particles.programs import nan_weight
 from sfnn_pyro.particles.terms import carries_log_prob
 from sfnn_pyro.particles.weights import effective_sample_size, log_mean_exp, responsibilities
 from sfnn_pyro.reparam import exact_units
+from sfnn_pyro.system.arguments import check_tensor
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,7 @@ def impute(
     for name, count in counts.items():
         check_whole(name, count, 1)
     for name, value in {"x": x, "y": y, "known": known}.items():
-        if not torch.is_tensor(value):
-            raise ValueError(
-                f"{name} is a {type(value).__name__}: give a tensor, torch.from_numpy(array)"
-            )
+        check_tensor(name, value)
     if not known.eq(known.bool()).all():
         raise ValueError("known holds other values than 0 and 1: give booleans")
     if not len(y):

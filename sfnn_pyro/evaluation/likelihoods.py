@@ -12,6 +12,7 @@ from sfnn_pyro.estimators.checks import blamed_on_data, check_whole
 from sfnn_pyro.particles import PriorOf, check_program, draw_particles, guess_plate_nesting
 from sfnn_pyro.particles.programs import BadValue, nan_weight
 from sfnn_pyro.reparam import lazy_units
+from sfnn_pyro.system.arguments import check_tensor
 
 
 @torch.no_grad()
@@ -115,11 +116,8 @@ def _check_counts(**counts: int) -> None:
 
 def _length(args: tuple) -> int:
     for number, arg in enumerate(args, 1):
-        if isinstance(arg, np.ndarray):
-            raise ValueError(
-                f"argument {number} of the model is a NumPy array: give a tensor, "
-                "torch.from_numpy(array)"
-            )
+        if isinstance(arg, np.ndarray | list):
+            check_tensor(f"argument {number} of the model", arg)
     lengths = {arg.shape[0] for arg in args if _has_rows(arg)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(

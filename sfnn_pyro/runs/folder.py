@@ -100,7 +100,7 @@ def read_config(folder: Path) -> RunConfig:
             "'sfnn train' wrote"
         ) from error
     except ValueError as error:
-        raise RunError(f"{path}: {error}") from error
+        raise RunError(f"{path}: {error}; use another copy of the run") from error
 
 
 def write_history(history: Sequence[Epoch], path: Path) -> None:
@@ -118,8 +118,10 @@ def read_history(path: Path) -> list[dict[str, str]]:
         return []
     try:
         text = read_regular(path, HISTORY_LIMIT).decode("utf-8")
-        rows = list(csv.DictReader(io.StringIO(text)))
-        if any(set(row) != {f.name for f in fields(Epoch)} or None in row.values() for row in rows):
+        reader = csv.DictReader(io.StringIO(text))
+        rows = list(reader)
+        names = [f.name for f in fields(Epoch)]
+        if reader.fieldnames != names or any(None in (*row, *row.values()) for row in rows):
             raise ValueError("its columns are others")
         for row in rows:
             for value in row.values():

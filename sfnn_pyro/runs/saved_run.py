@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sfnn_pyro.data import DataError, Dataset
 from sfnn_pyro.runs.choices import RunError
 from sfnn_pyro.runs.configuration import RunConfig
+from sfnn_pyro.system.arguments import check_object, given_path
 from sfnn_pyro.system.numbers import shown
 from sfnn_pyro.system.sealed_files import is_sealed, read_sealed
 from sfnn_pyro.system.shell_words import command
@@ -74,13 +75,13 @@ def save(run: SavedRun, path: str | Path) -> None:
         >>> sorted(load_file(path))
         ['layers.0.bias', 'layers.0.weight', 'layers.1.bias', 'layers.1.weight']
     """
+    check_object("run", run, SavedRun, "give SavedRun(model, guide, config, data)", RunError)
+    path = given_path("path", path)
     tensors = dict(run.model.state_dict())
     if run.config.proposal != "prior":
         tensors |= {GUIDE_PREFIX + name: one for name, one in run.guide.state_dict().items()}
     provenance = json.dumps(dict(run.data.provenance), sort_keys=True)
-    write_weights(
-        Path(path), KIND, tensors, {"config": run.config.to_json(), "provenance": provenance}
-    )
+    write_weights(path, KIND, tensors, {"config": run.config.to_json(), "provenance": provenance})
 
 
 def load_run(path: str | Path, data: str | Path | None = None) -> SavedRun:
@@ -107,7 +108,7 @@ def load_run(path: str | Path, data: str | Path | None = None) -> SavedRun:
         >>> load_run(folder).model.sizes
         [32, 5, 32]
     """
-    path = Path(path)
+    path = given_path("path", path)
     file = model_file(path) if path.is_dir() else path
     if file is None or not file.is_file():
         raise RunError(_why_no_model(path))

@@ -21,8 +21,10 @@ from sfnn_pyro.runs.folder import (
     write_history,
 )
 from sfnn_pyro.runs.saved_run import SavedRun, check_provenance, load_model, model_file, save
+from sfnn_pyro.system.arguments import check_object, given_path
 from sfnn_pyro.system.atomic_files import remove_leftovers, write_text
 from sfnn_pyro.system.devices import check_device
+from sfnn_pyro.system.numbers import check_real
 from sfnn_pyro.system.sealed_files import remove_sealed
 from sfnn_pyro.system.shell_words import command
 from sfnn_pyro.system.stop_requests import StopRequest, interruptible
@@ -60,8 +62,8 @@ def train_run(
     """Trains in a run folder, from its checkpoint if it holds one, until its model's file exists.
 
     However often the process is killed on the way and this is called again, parameters and
-    history end with the same bits (on one machine, with one number of threads). SIGINT and
-    SIGTERM save and leave between two steps.
+    history end with the same bits (on one machine, with one number of threads). SIGINT,
+    SIGTERM and SIGHUP save and leave between two steps.
 
     Arguments:
         config: how to train.
@@ -97,9 +99,9 @@ def train_run(
         >>> sorted(path.name for path in folder.iterdir())
         ['.lock', 'best.safetensors', 'config.json', 'history.csv', 'model.safetensors']
     """
-    if not checkpoint_minutes >= 0:
-        raise ValueError(f"checkpoint_minutes={checkpoint_minutes}: must be 0 or more")
-    group, folder = group or ProcessGroup(), Path(folder)
+    check_object("config", config, RunConfig, "give RunConfig(...)", RunError)
+    check_real("checkpoint_minutes", checkpoint_minutes, lambda one: one >= 0, "must be 0 or more")
+    group, folder = group or ProcessGroup(), given_path("folder", folder)
     config = config.pinned()
     config.make_estimator()  # refuses what it cannot be before anything is made
     data = config.load_data().to(check_device(device))
@@ -110,7 +112,7 @@ def train_run(
             _check_same(config, folder)
         if group.broadcast(model_file(folder) is not None):
             place = config.data if config.is_own else None
-            state = load_model(folder, place)[0].state_dict() if group.is_first else None
+            state = _trained(config, folder, place) if group.is_first else None
             model.load_state_dict(group.broadcast(state))
         else:
             interval = 60 * checkpoint_minutes
@@ -122,6 +124,17 @@ def train_run(
             run.resume_command = resume_command or command("sfnn", "train", "--resume", folder)
             run.run()
     return model, data
+
+
+def _trained(config: RunConfig, folder: Path, place: str | None) -> dict[str, Any]:
+    """The parameters of a complete run, which must be of the configuration."""
+    trained, stored, _ = load_model(folder, place)
+    if not stored.is_same_training(config):
+        raise RunError(
+            f"{model_file(folder)} is of another configuration than {folder / 'config.json'}: use "
+            "another copy of both, or give another folder"
+        )
+    return trained.state_dict()
 
 
 class _TrainingRun(CheckpointedTraining):

@@ -117,7 +117,10 @@ def made_folder(folder: Path) -> Iterator[None]:
             break
         missing.append(one)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # a file, or a link to nothing, has the name of a folder
+            raise NotADirectoryError(20, os.strerror(20), str(folder)) from error
         yield
     except BaseException:
         for one in missing:

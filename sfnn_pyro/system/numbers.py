@@ -1,6 +1,7 @@
 """Checks of type and range for numbers that a person or a file gave."""
 
 import math
+import operator
 from numbers import Real
 from typing import Any
 
@@ -23,8 +24,18 @@ def shown(value: Any) -> str:
             return f"a number of {digits} digits"
         text = str(value)
         return f"{text[:19]}... ({len(text.lstrip('-'))} digits)"
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things for a message.
+
+    Example:
+        >>> counted(1, "row"), counted(2000, "row")
+        ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def check_whole(
@@ -46,7 +57,7 @@ def check_whole(
             ...
         ValueError: epochs=0: must lie between 1 and 10
     """
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+    if isinstance(value, bool) or not _is_index(value):
         hint = f", such as {int(value)}" if _is_whole_float(value) else ""
         raise error(f"{name}={shown(value)}: give a whole number{hint}")
     if low is None and value > high:
@@ -77,6 +88,14 @@ def check_real(
         raise error(f"{name}={shown(value)}: give a number")
     if not accepted(value):
         raise error(f"{name}={shown(value)}: {wanted}")
+
+
+def _is_index(value: Any) -> bool:
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_whole_float(value: Any) -> bool:

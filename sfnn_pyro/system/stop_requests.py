@@ -1,4 +1,4 @@
-"""Requests to stop, by SIGINT or SIGTERM, that a long computation obeys where it is safe."""
+"""Requests to stop, by a signal, that a long computation obeys where it is safe."""
 
 import os
 import signal
@@ -30,9 +30,25 @@ class StopRequest:
             raise Interrupted(self.number)
 
 
+def stop_signals() -> list[signal.Signals]:
+    """SIGINT (Ctrl-C), SIGTERM and, unless it is ignored as under nohup, SIGHUP.
+
+    The last one comes when a terminal is closed or a connection to the machine ends.
+
+    Example:
+        >>> signal.SIGTERM in stop_signals()
+        True
+    """
+    found = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        found.append(hangup)
+    return found
+
+
 @contextmanager
 def interruptible() -> Iterator[StopRequest]:
-    """Turns the first SIGINT (Ctrl-C) or SIGTERM into a request to stop; the second stops at once.
+    """Turns the first of ``stop_signals`` into a request to stop; the second stops at once.
 
     Under ``torchrun`` a second one changes nothing: a terminal or Slurm signals all processes, and
     then ``torchrun`` passes its own signal on. It kills what has not ended half a minute later.
@@ -56,7 +72,7 @@ def interruptible() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
+    previous = {n: signal.signal(n, handler) for n in stop_signals()}
     try:
         yield request
     finally:

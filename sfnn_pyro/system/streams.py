@@ -3,10 +3,26 @@
 import codecs
 import os
 import sys
+from contextlib import suppress
 
 HANDLER = "sfnn_pyro"
 PLAIN = {"±": "+-", "–": "-", "—": "-", "×": "x"}
 """What a terminal gets that does not know a character."""
+
+
+def open_closed_streams() -> None:
+    """Points closed standard streams to nothing.
+
+    Otherwise the next file that is opened would take the place of one, and what is written to
+    standard error would be added to it, or to standard output.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def write_any_text() -> None:
@@ -21,6 +37,12 @@ def write_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=HANDLER)
+
+
+def say(text: str) -> None:
+    """Writes a line to standard error, if it can be written: a full disk of a log ends nothing."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def flush_output() -> None:

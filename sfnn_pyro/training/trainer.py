@@ -18,6 +18,7 @@ from torch import Tensor
 from sfnn_pyro.data import Split
 from sfnn_pyro.evaluation import log_likelihood
 from sfnn_pyro.particles.programs import BadValue
+from sfnn_pyro.system.arguments import check_object, described
 from sfnn_pyro.training.averaging import MovingAverage
 from sfnn_pyro.training.callbacks import Callback
 from sfnn_pyro.training.non_finite import (
@@ -127,6 +128,7 @@ class Trainer:
     epoch_estimator: ELBO = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._check()
         if self.parameters is None:
             self.parameters = [p for part in (self.model, self.guide) for p in _parameters(part)]
         self.trained = list(dict.fromkeys(self.parameters))
@@ -140,6 +142,26 @@ class Trainer:
         self._seeded = False
         self._steps, self._total = 0, 0.0  # of the epoch that is under way
         self._enter_epoch()
+
+    def _check(self) -> None:
+        """Refuses arguments of a wrong type, such as a class in the place of an object."""
+        check_object("schedule", self.schedule, Schedule, "give Schedule(...)")
+        for name in ("train_data", "validation_data"):
+            given = getattr(self, name)
+            if name == "validation_data" or isinstance(given, type) or not callable(given):
+                check_object(name, given, Split, "give Split(x, y), such as dataset.train")
+        for name, example in (("model", "SFNN([4, 3, 2])"), ("estimator", "G3(20)")):
+            given = getattr(self, name)
+            if isinstance(given, type) or not callable(given):
+                raise ValueError(f"{name} is {described(given)}: give an object, such as {example}")
+        made = self.make_optimizer
+        if not callable(made) or (
+            isinstance(made, type) and issubclass(made, torch.optim.Optimizer)
+        ):
+            raise ValueError(
+                f"make_optimizer is {described(made)}: give a function of the parameters and the "
+                "schedule that returns an optimizer"
+            )
 
     @property
     def steps_per_epoch(self) -> int:

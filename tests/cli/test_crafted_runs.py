@@ -14,7 +14,7 @@ from sfnn_pyro.runs import RunConfig, train_run
 from sfnn_pyro.system.sealed_files import read_sealed, write_sealed
 from sfnn_pyro.system.weight_files import read_weights
 from sfnn_pyro.training import Schedule
-from tests.commands import sfnn
+from tests.commands import assert_refused, sfnn
 from tests.model_files import read_model_file, write_model_file
 from tests.test_crafted_files import interrupted, replaced
 
@@ -183,3 +183,23 @@ def test_any_part_of_a_run_folder_replaced(capsys, tmp_path, make):
             for (name, outcome), number in sorted(counts.items()):
                 print(f"  {name}: {number} {outcome}", flush=True)
     assert {outcome for _, outcome in counts} >= {"refused", "done"}
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("other", [{"hidden": (4,)}, {"particles": 3}])
+def test_a_file_of_another_run_is_refused(capsys, tmp_path, name, other):
+    torch.set_default_dtype(torch.float32)
+    train_run(CONFIG, tmp_path / "run")
+    train_run(RunConfig(**{**vars(CONFIG), **other}), tmp_path / "other")
+    shutil.copy(tmp_path / "other" / name, tmp_path / "run" / name)
+    result = sfnn(capsys, "train", "--resume", tmp_path / "run", "--quiet")
+    assert_refused(result, "model.safetensors is of another configuration than", "config.json")
+
+
+@pytest.mark.parametrize("text", ["", "null", "\0" * 100, "epoch,learning_rate\n"])
+def test_a_history_without_its_columns_is_refused(capsys, tmp_path, text):
+    torch.set_default_dtype(torch.float32)
+    train_run(CONFIG, tmp_path)
+    (tmp_path / "history.csv").write_text(text)
+    result = sfnn(capsys, "train", "--resume", tmp_path, "--quiet")
+    assert_refused(result, "history.csv is no history of a training")

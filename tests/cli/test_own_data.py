@@ -3,12 +3,14 @@
 import json
 import re
 import shlex
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sfnn_pyro.data import OwnData, load_own
 from sfnn_pyro.runs import load_run, train_run
 from sfnn_pyro.system.stop_requests import Interrupted
 from tests.commands import TINY, assert_refused, sfnn
@@ -229,3 +231,127 @@ def test_data_that_have_a_name_have_no_place(capsys, tmp_path):
         "was trained on the data set digits",
         "leave --data out",
     )
+
+
+def test_bytes_of_zeros_and_ones_are_bits(capsys, tmp_path):
+    bits = (np.arange(240).reshape(20, 12) % 2).astype("u1")
+    np.savez(tmp_path / "d.npz", x=bits * 255, y=bits)
+    found = json.loads(sfnn(capsys, "data", "describe", tmp_path / "d.npz", "--json").out)
+    assert found["task"]["likelihood"] == "bernoulli"
+    data = load_own(tmp_path / "d.npz")
+    assert data.train.x.unique().tolist() == data.train.y.unique().tolist() == [0, 1]
+
+
+def test_grey_values_that_are_not_scaled_get_a_hint(capsys, tmp_path):
+    np.savez(tmp_path / "d.npz", pictures=np.arange(20 * 64.0).reshape(20, 8, 8) % 256)
+    told = sfnn(capsys, "data", "describe", tmp_path / "d.npz").out
+    assert "Likelihood: gaussian" in told and "give --scale 255)" in told
+    told = sfnn(capsys, "data", "describe", tmp_path / "d.npz", "--scale=255").out
+    assert "Likelihood: bernoulli" in told
+
+
+TABLE = [["a", "b", "kind"], *[[f"{n}.5", str(n), "xy"[n % 2]] for n in range(12)]]
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "value", "part"),
+    [
+        (1, 0, "NA", "line 3, column 'a': '1.5' is a number, and 'NA' above it is none"),
+        (1, 0, "", "line 2, column 'a': there is no value"),
+        (5, 0, "-", "line 6, column 'a': '-' is no number"),
+        (5, 2, "", "line 6, column 'kind': there is no value"),
+        (5, 2, "7", "line 6, column 'kind': '7' is a number, and 'x' above it is none"),
+        (1, 0, "0,5", "line 2, column 'a': '0,5' has a decimal comma"),
+        (5, 2, "a\0", "it holds null characters"),
+        (0, 1, "2019", "line 2, column '0': '0.5' is a number, and 'a' above it is none"),
+    ],
+)
+def test_a_column_of_a_table_has_one_kind_of_values(capsys, tmp_path, line, column, value, part):
+    rows = [list(row) for row in TABLE]
+    rows[line][column] = value
+    path = tmp_path / "t.csv"
+    path.write_text("".join(";".join(row) + "\n" for row in rows))
+    result = sfnn(capsys, "data", "describe", path, "--y=kind")
+    assert_refused(result, part)
+
+
+def test_two_arrays_of_one_name_are_refused(capsys, tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((20, 3)), y=np.arange(20) % 2)
+    with zipfile.ZipFile(tmp_path / "d.npz", "a") as archive:
+        archive.writestr("y", archive.read("y.npy"))
+    result = sfnn(capsys, "data", "describe", tmp_path / "d.npz")
+    assert_refused(result, "d.npz holds two arrays 'y'")
+
+
+def save_arrays(path, **arrays):
+    np.savez(path, **{"x": np.zeros((20, 4)), "y": np.arange(20) % 2, **arrays})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "part"),
+    [
+        ({}, ("--x=x", "--y=x"), "share values"),
+        ({}, ("--x=x:0-2", "--y=x:2,3"), "share values"),
+        ({"y": np.ones(20, int)}, (), "the same class for every datapoint"),
+        ({"x": np.zeros((0, 4))}, (), "holds no datapoints"),
+        ({"x": np.zeros(())}, (), "holds a single value"),
+        ({"x": np.zeros((20, 3, 4))}, ("--x=x", "--input=upper-half"), "pictures have 3 rows"),
+        ({"x": np.ones((20, 4))}, ("--scale=1e-320",), "become infinite: give a larger --scale"),
+        ({"x": np.zeros((1, 4)), "y": np.ones((1, 4))}, (), "d.npz holds 1 datapoint, and 3 are"),
+        ({"x": np.zeros((20, 1))}, ("--x=x", "--input=left-half"), "rows of 1 value, no pictures"),
+    ],
+)
+def test_what_makes_no_task_is_one_sentence(capsys, tmp_path, arrays, options, part):
+    save_arrays(tmp_path / "d.npz", **arrays)
+    described = sfnn(capsys, "data", "describe", tmp_path / "d.npz", *options)
+    assert described.code == 0 and part in described.out
+    train = ("train", "--data", tmp_path / "d.npz", "--out", tmp_path / "run", *TINY)
+    assert_refused(sfnn(capsys, *train, *options), part)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--likelihood=poisson", "--binarise=maybe"])
+def test_a_name_that_there_is_not_is_refused_by_describe(capsys, tmp_path, option):
+    save_arrays(tmp_path / "d.npz")
+    result = sfnn(capsys, "data", "describe", tmp_path / "d.npz", option)
+    assert_refused(result, "choose one of")
+
+
+def test_pictures_of_bytes_and_of_more_shades_are_alike(capsys, pictures):
+    deep = np.full((6, 6), 65535, "u2")
+    Image.fromarray(deep).save(pictures / "deep.png")
+    data = load_own(pictures, OwnData(input="none"), likelihood="gaussian")
+    assert data.train.y.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (lambda path: path.write_bytes(b""), "a.png is empty, cut or no picture"),
+        (
+            lambda path: Image.fromarray(np.full((6, 6), 200, "f4")).save(path, "tiff"),
+            "a.png has grey values from 200 to 200: they must lie between 0 and 1",
+        ),
+        (
+            lambda path: Image.fromarray(np.full((6, 6), 70000, "i4")).save(path, "tiff"),
+            "they must lie between 0 and 65535",
+        ),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_one_line(capsys, pictures, make, part):
+    make(pictures / "a.png")
+    assert_refused(sfnn(capsys, "data", "describe", pictures), part)
+
+
+def test_links_to_folders_are_said_to_be_left_out(capsys, pictures, tmp_path):
+    (tmp_path / "more").mkdir()
+    (pictures / "linked").symlink_to(tmp_path / "more")
+    assert "left out, no pictures: 1 file, linked" in sfnn(capsys, "data", "describe", pictures).out
+
+
+def test_one_test_datapoint_has_no_error(capsys, tmp_path):
+    save_arrays(tmp_path / "d.npz")
+    train = ("train", "--data", tmp_path / "d.npz", "--test=0.01", "--out", tmp_path / "run")
+    assert sfnn(capsys, *train, *TINY).code == 0
+    told = sfnn(capsys, "evaluate", tmp_path / "run", "--particles=2").out
+    assert " nats" in told and "nan" not in told and "±" not in told

@@ -38,6 +38,12 @@ def test_train_writes_a_folder_and_says_what_is_next(capsys, tmp_path):
     assert names == {".lock", "config.json", "history.csv", "best.safetensors", "model.safetensors"}
 
 
+def test_what_is_next_can_be_pasted_for_any_name(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = sfnn(capsys, "train", "--out=-my run", *TINY).out
+    assert "Next: sfnn evaluate './-my run'; sfnn complete './-my run'" in told
+
+
 def test_history_is_a_csv_with_a_line_for_every_epoch(run):
     with open(run / "history.csv") as file:
         rows = list(csv.DictReader(file))

@@ -48,10 +48,11 @@ def test_a_dry_run_lists_what_comes_and_writes_nothing(capsys, tmp_path):
     assert len(lines) == len(set(lines)) == 3 * 8 + 1  # B has the runs of A, C one more rate
 
 
-def test_the_report_alone_of_an_empty_folder(capsys, tmp_path):
+def test_a_folder_without_results_has_no_report(capsys, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
     result = sfnn(capsys, "reproduce", "report", "--out", tmp_path)
-    assert result.code == 0 and "0 runs" in result.out
-    assert not list(tmp_path.glob("figures/*"))
+    assert_refused(result, f"{tmp_path} holds no results")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_unknown_experiments_are_one_line(capsys, tmp_path):

@@ -7,22 +7,35 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import sfnn_pyro
 from tests.commands import TINY, assert_refused, finish, sfnn, start
+
+PATHS = f"import sys; sys.path[:0] = {[str(Path(sfnn_pyro.__file__).parents[1])]};"
 
 
 def test_the_environment_is_prepared_before_torch_is_imported():
     code = (
-        "import sys; from sfnn_pyro.cli import start; assert 'torch' not in sys.modules; "
-        "start.wait_passively(); import os; print(os.environ['OMP_WAIT_POLICY'])"
+        "import sys, os, sfnn_pyro.cli as cli; sys.argv = ['sfnn', '-h'];"
+        "sys.modules['torch'] = None\ntry: cli.main()\nexcept ImportError: "
+        "print(os.environ['OMP_WAIT_POLICY'])"
     )
     environment = {name: os.environ[name] for name in os.environ if name != "OMP_WAIT_POLICY"}
     command = [sys.executable, "-c", code]
     for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
         ran = subprocess.run(command, env={**environment, **given}, capture_output=True, text=True)
         assert (ran.stdout, ran.stderr) == (f"{expected}\n", "")
+
+
+def test_little_is_imported_before_ctrl_c_is_one_line():
+    code = PATHS + "old = set(sys.modules); import sfnn_pyro.cli; print(*set(sys.modules) - old)"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    slow = {"typing", "threading", "contextlib", "pathlib", "math", "re", "torch", "typer"}
+    assert "sfnn_pyro.cli.start" in ran.stdout and not slow & set(ran.stdout.split()), ran
 
 
 @pytest.mark.slow
@@ -143,3 +156,33 @@ def test_a_killed_sweep_leaves_no_worker(tmp_path):
     while left():
         assert time.monotonic() < end, left()
         time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirection", "code", "out"),
+    [
+        ("2>&-", 0, "negative log-likelihood"),
+        ("2>/dev/full", 0, "negative log-likelihood"),
+        (">&- 2>&- <&-", 0, ""),
+        (">/dev/full", 2, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(capsys, tmp_path, redirection, code, out):
+    assert sfnn(capsys, "train", "--out", tmp_path / "run", *TINY).code == 0
+    line = f'"$0" -m sfnn_pyro evaluate "$1" --particles 2 {redirection}'
+    words = ["sh", "-c", line, sys.executable, tmp_path / "run"]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert ran.returncode == code and ran.stdout.startswith(out) and "%" not in ran.stdout, ran
+    if code:
+        assert "sfnn: standard output cannot be written (No space" in ran.stderr
+    else:
+        assert (tmp_path / "run" / "evaluation-test-2.json").read_text().startswith("{")
+
+
+@pytest.mark.slow
+def test_an_error_is_no_part_of_standard_output(tmp_path):
+    line = '"$0" -m sfnn_pyro evaluate "$1" 2>&-'
+    words = ["sh", "-c", line, sys.executable, tmp_path]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (2, "")

@@ -29,7 +29,7 @@ def crowding():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_process_saves_and_leaves_within_two_seconds(tmp_path, number):
     options = ("--hidden=20", "--particles=5", "--epochs=40", "--seed=1")
     folder, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
@@ -72,6 +72,18 @@ def test_wherever_it_comes_the_rest_gives_the_same_bits(tmp_path, step):
     for name in ("model.safetensors", "history.csv", "best.safetensors"):
         contents = (tmp_path / "run" / name).read_bytes()
         assert contents == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_closed_terminal_saves_unless_it_is_ignored(tmp_path, monkeypatch):
+    error = interrupted_at(tmp_path / "run", 2, signal.SIGHUP)
+    assert (error.number, "saved at step 2;" in str(error)) == (signal.SIGHUP, True)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert request.number is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_validation_is_left_too(tmp_path, monkeypatch):

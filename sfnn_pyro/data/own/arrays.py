@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sfnn_pyro.data.errors import DataError
 from sfnn_pyro.system.memory import check_memory
+from sfnn_pyro.system.numbers import shown
 
 Array = NDArray[Any]
 
@@ -45,6 +46,10 @@ def read_npz(contents: bytes, name: str) -> dict[str, Array]:
                 if len(raw) != entry.file_size:
                     raise DataError(f"{name} is damaged: its parts are larger than {stated} bytes")
                 key = entry.filename.removesuffix(".npy")
+                if key in arrays:
+                    raise DataError(
+                        f"{name} holds two arrays {shown(key)}: give each a name of its own"
+                    )
                 arrays[key] = _array(raw, f"{name}: {key}")
     except DataError:
         raise

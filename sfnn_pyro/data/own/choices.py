@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sfnn_pyro.data.errors import DataError
+from sfnn_pyro.system.arguments import check_object, described
 from sfnn_pyro.system.numbers import LARGEST_FLOAT32, check_real, check_whole
 
 INPUTS = ("upper-half", "left-half", "none")
@@ -25,7 +26,8 @@ class OwnData:
             ``"upper-half"``, ``"left-half"`` or ``"none"``.
         shape: rows and columns of each picture. Pictures of a folder are resized to it, rows of
             a table are pictures of it.
-        scale: what values are divided by; 0 for 255 of ``uint8`` and 1 of anything else.
+        scale: what values are divided by; 0 for 255 of ``uint8``, unless all are 0 or 1, and for 1
+            of anything else.
         validation: share of the datapoints that is set aside for validation.
         test: share of the datapoints that is set aside for the test.
         split_seed: seed of the choice of both.
@@ -54,6 +56,12 @@ class OwnData:
     sha256: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("x", "y", "input", "sha256"):
+            check_object(name, getattr(self, name), str, "give a text", DataError)
+        if not isinstance(self.shape, tuple | list):
+            raise DataError(
+                f"shape is {described(self.shape)}: give rows and columns, such as (28, 28)"
+            )
         if self.input and self.input not in INPUTS:
             raise DataError(f"input={self.input!r}: choose one of {', '.join(INPUTS)}")
         if self.input and self.y:

@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 from sfnn_pyro.data.errors import DataError
 from sfnn_pyro.data.own.choices import OwnData
 from sfnn_pyro.data.own.contents import Contents
-from sfnn_pyro.data.own.task import Task, as_dataset, is_binary, make_task, read_own
+from sfnn_pyro.data.own.task import (
+    Task,
+    as_dataset,
+    check_choices,
+    is_binary,
+    make_task,
+    read_own,
+)
 from sfnn_pyro.data.splits import Dataset
+from sfnn_pyro.system.numbers import counted
 
 FEW = 20
 """Arrays or columns that are listed one by one."""
@@ -62,7 +70,9 @@ class Description:
             lines.append(f"  and {len(self.arrays) - FEW:,} more")
         if contents.left_out:
             few = ", ".join(contents.left_out[:3])
-            lines.append(f"  left out, no pictures: {len(contents.left_out):,} files, {few}")
+            lines.append(
+                f"  left out, no pictures: {counted(len(contents.left_out), 'file')}, {few}"
+            )
         if self.task is None:
             return [*lines, f"It cannot be trained on yet: {self.problem}"]
         task = self.task
@@ -89,8 +99,10 @@ def describe(
         binarisation: see ``load_own``.
 
     Raises:
-        DataError: the file cannot be read. One that makes no task is described all the same.
+        DataError: the file cannot be read, or a name is none of those that there are. A file that
+            makes no task is described all the same.
     """
+    check_choices(likelihood, binarisation)
     own = own or OwnData()
     contents = read_own(path, own)
     arrays = {name: _facts(values) for name, values in contents.arrays.items()}
@@ -159,6 +171,12 @@ def _because(task: Task, data: Dataset, binarisation: str) -> str:
             return "the targets are texts"
         return "the targets are whole numbers, one each"
     if data.likelihood == "gaussian":
+        low, high = task.y.min().item(), task.y.max().item()
+        if task.y_shape is not None and low >= 0 and high > 1:
+            return (
+                f"the targets are pictures with values up to {high:g} (if these are grey values, "
+                f"give --scale {255 if high <= 255 else high:g})"
+            )
         return "the targets are numbers of any size"
     if is_binary(task.y):
         return "the targets are zeros and ones"

@@ -24,12 +24,15 @@ def picture_files(folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
     """The pictures of a folder and of those in it, in the order of their names, and the rest.
 
     Returns:
-        Names relative to the folder with their paths; and the names of the other files. Names that
-        begin with a dot are neither.
+        Names relative to the folder with their paths; and the names of the other files, and of
+        links to folders, which are not followed. Names that begin with a dot are neither.
     """
-    pictures, others = [], []
+    pictures: list[tuple[str, Path]] = []
+    others: list[str] = []
     for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
+        linked = [one for one in folders if (Path(place) / one).is_symlink()]
+        others.extend((Path(place) / one).relative_to(folder).as_posix() for one in linked)
         for name in names:
             if name.startswith("."):
                 continue
@@ -73,6 +76,8 @@ def read_pictures(
         if not grey:
             _check_size(len(files), picture.shape, limit, picture.itemsize)
         grey.append(picture)
+    if len({picture.dtype for picture in grey}) > 1:  # bytes beside more than 256 shades
+        grey = [picture / np.float32(255) if _is_bytes(picture) else picture for picture in grey]
     arrays = {"pictures": np.stack(grey)}
     folders = [os.path.dirname(name) for name, _ in files]
     if len(set(folders)) > 1:
@@ -83,32 +88,42 @@ def read_pictures(
 def read_picture(raw: bytes, name: str, shape: tuple[int, ...] = ()) -> NDArray[Any]:
     """A picture in grey, uint8, or float32 in [0, 1] where it has more than 256 shades."""
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise DataError(f"{name}: Pillow is not installed: pip install 'sfnn_pyro[cli]'") from error
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(raw)) as picture:
             warnings.simplefilter("ignore")
             if picture.width * picture.height > MAX_PIXELS:
-                raise DataError(
-                    f"{name} has {picture.height} x {picture.width} pixels: make it smaller"
-                )
-            return _grey(picture, shape)
+                raise Image.DecompressionBombError
+            return _grey(picture, name, shape)
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{name} is empty, cut or no picture: remove it, or use another copy"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name} has more than {MAX_PIXELS:,} pixels: make it smaller") from error
     except Exception as error:  # the readers of some fifty formats raise what they like
-        first = str(error).partition("\n")[0].replace(str(io.BytesIO), "it")
-        raise DataError(f"{name} is no picture that can be read ({first[:100]})") from error
+        first = str(error).partition("\n")[0]
+        raise DataError(
+            f"{name} is no picture that can be read ({first[:100]}): remove it, or use another copy"
+        ) from error
 
 
-def _grey(picture: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def _grey(picture: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     from PIL import Image
 
     if picture.mode.startswith(("I", "F")):  # 16 bits and more
         values = np.asarray(picture, dtype=np.float32)
-        deep = picture.mode.startswith("I")
-        largest = 65535.0 if deep else 1.0
-        found = Image.fromarray(np.clip(values / largest, 0, 1))
+        largest = 65535.0 if picture.mode.startswith("I") else 1.0
+        if not ((values >= 0) & (values <= largest)).all():
+            raise DataError(
+                f"{name} has grey values from {values.min():g} to {values.max():g}: they must lie "
+                f"between 0 and {largest:g}"
+            )
+        found = Image.fromarray(values / np.float32(largest))
     else:
         if picture.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in picture.info:
             colours = picture.convert("RGBA")
@@ -128,6 +143,10 @@ def _check_size(count: int, shape: tuple[int, ...], limit: int, size: int = 1) -
             f"{count:,} pictures of {' x '.join(map(str, shape))} pixels do not fit the memory: "
             "give a smaller --shape"
         )
+
+
+def _is_bytes(picture: NDArray[Any]) -> bool:
+    return picture.dtype == np.uint8
 
 
 def _size(picture: NDArray[Any]) -> str:

@@ -51,6 +51,7 @@ def chosen(contents: Contents, own: OwnData) -> tuple[Chosen, Chosen | None]:
 def _pair(contents: Contents, x: str, y: str) -> tuple[Chosen, Chosen]:
     """Both; of a table, or of two arrays, the one that is not named is all the rest."""
     if x and y:
+        _check_disjoint(contents, x, y)
         return _one(contents, x), _one(contents, y)
     given = x or y
     named, places = _places(contents, given)
@@ -70,6 +71,16 @@ def _pair(contents: Contents, x: str, y: str) -> tuple[Chosen, Chosen]:
         other = _array(contents, names[0])
     this = _one(contents, given)
     return (this, other) if x else (other, this)
+
+
+def _check_disjoint(contents: Contents, x: str, y: str) -> None:
+    """Refuses a target that the input holds already."""
+    (named, places), (other, targets) = (_places(contents, text) for text in (x, y))
+    if named == other and (not places or not targets or set(places) & set(targets)):
+        raise DataError(
+            f"{contents.path}: x={x!r} and y={y!r} share values, so that the target is known "
+            "before it is predicted: name others"
+        )
 
 
 def _only(contents: Contents) -> Chosen:

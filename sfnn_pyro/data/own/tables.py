@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,13 @@ SEPARATORS = ",;\t"
 def read_table(contents: bytes, name: str) -> dict[str, NDArray[Any]]:
     r"""The columns of a table in their order, by their names, or by their numbers from 0.
 
-    The first line names the columns if none of its values is a number. A column whose first value
-    is no number is one of texts, all others are float64. The separator is the one of comma,
-    semicolon and tab that the first line holds most often.
+    The first line names the columns if none of its values is a number. A column is one of texts if
+    none of its values is a number, and of float64 if all of them are. The separator is the one of
+    comma, semicolon and tab that the first line holds most often.
 
     Raises:
-        DataError: a line has another number of values, a value is missing or no number (the
-            message names the line and the column), or the file is no text.
+        DataError: a line has another number of values, a value is missing, or a column has numbers
+            and texts (the message names the line and the column); or the file is no text.
 
     Example:
         >>> read_table(b"width,kind\n1.5,a\n2,b\n", "flowers.csv")["kind"].tolist()
@@ -36,6 +37,8 @@ def read_table(contents: bytes, name: str) -> dict[str, NDArray[Any]]:
         text = contents.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{name} is no text in UTF-8 ({error}): save it as UTF-8") from error
+    if "\0" in text:
+        raise DataError(f"{name} is no text in UTF-8 (it holds null characters): save it as UTF-8")
     first, _, _ = text.partition("\n")
     separator = max(SEPARATORS, key=first.count)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -69,17 +72,37 @@ def _columns(lines: Any, name: str) -> dict[str, NDArray[Any]]:
             )
         for column, value, text, key in zip(found, values, texts, names, strict=True):
             try:
-                column.append(value.strip() if text else float(value))
+                column.append(_text(value) if text else float(value))
             except ValueError:
-                what = f"{shown(value)} is no number" if value.strip() else "there is no value"
                 raise DataError(
-                    f"{name}, line {lines.line_num}, column {shown(key)}: {what}: fill it in, or "
-                    "leave the line out"
+                    f"{name}, line {lines.line_num}, column {shown(key)}: "
+                    f"{_misfit(value, text, column)}"
                 ) from None
     return {
         key: np.array(column, dtype=None if text else np.float64)
         for key, column, text in zip(names, found, texts, strict=True)
     }
+
+
+def _text(value: str) -> str:
+    """A value of a column of texts; ``ValueError`` if it is missing or a number."""
+    if not value.strip() or _is_number(value.replace(",", ".")):
+        raise ValueError
+    return value.strip()
+
+
+def _misfit(value: str, text: bool, above: Sequence[Any]) -> str:
+    """What is wrong with a value that is missing, or of another kind than those above it."""
+    if not value.strip():
+        return "there is no value: fill it in, or leave the line or the column out"
+    if not text:
+        return f"{shown(value)} is no number: fill it in, or leave the line out"
+    if not _is_number(value):
+        return f"{shown(value)} has a decimal comma: write numbers with a point"
+    return (
+        f"{shown(value)} is a number, and {shown(above[0])} above it is none: give the column "
+        "numbers or texts alone"
+    )
 
 
 def _next(lines: Any) -> list[str] | None:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from sfnn_pyro.data.errors import DataError
 from sfnn_pyro.data.images import binarise
-from sfnn_pyro.data.own.choices import OwnData
+from sfnn_pyro.data.own.choices import BINARISATIONS, OwnData
 from sfnn_pyro.data.own.contents import Contents, read_contents, suffix_of
 from sfnn_pyro.data.own.selection import Chosen, chosen
 from sfnn_pyro.data.splits import LIKELIHOODS, Dataset, Split, assemble, partition, seeded
-from sfnn_pyro.system.numbers import shown
+from sfnn_pyro.system.arguments import given_path
+from sfnn_pyro.system.numbers import counted, shown
 
 Array = NDArray[Any]
 Shape = tuple[int, int] | None
@@ -75,7 +76,8 @@ def load_own(
         >>> len(data.train), data.x_size, data.y_size, data.likelihood
         (16, 3, 2, 'categorical')
     """
-    own, path = own or OwnData(), Path(path)
+    check_choices(likelihood, binarisation)
+    own, path = own or OwnData(), given_path("path", path, DataError)
     contents = read_own(path, own)
     task = make_task(contents, own, likelihood)
     return as_dataset(task, contents, own, likelihood, binarisation)
@@ -147,7 +149,8 @@ def as_dataset(
             "bernoulli needs; give --binarise once, or --likelihood gaussian"
         )
     sampled = likelihood == "bernoulli" and not binary
-    index = partition(len(task.x), _sizes(len(task.x), own), seeded("split_seed", own.split_seed))
+    sizes = _sizes(len(task.x), own, str(path))
+    index = partition(len(task.x), sizes, seeded("split_seed", own.split_seed))
     parts = [Split(task.x[rows], task.y[rows]) for rows in index]
     fresh = None
     if sampled:
@@ -166,14 +169,26 @@ def as_dataset(
     return replace(data, side_by_side=task.side_by_side, fresh=fresh)
 
 
+def check_choices(likelihood: str, binarisation: str) -> None:
+    """Refuses names that there are not; an empty one is none.
+
+    Raises:
+        DataError: the message lists those that there are.
+    """
+    for key, value, known in (
+        ("likelihood", likelihood, LIKELIHOODS),
+        ("binarise", binarisation, BINARISATIONS),
+    ):
+        if value and value not in known:
+            raise DataError(f"{key}={shown(value)}: choose one of {', '.join(known)}")
+
+
 def check_likelihood(y: Tensor, likelihood: str, name: str) -> None:
     """Refuses a likelihood under which the targets cannot be.
 
     Raises:
         DataError: the message says what fits.
     """
-    if likelihood not in LIKELIHOODS:
-        raise DataError(f"likelihood={likelihood!r}: choose one of {', '.join(LIKELIHOODS)}")
     labels = y.dim() == 1
     if labels != (likelihood == "categorical"):
         what = "classes" if labels else "numbers, not classes"
@@ -202,14 +217,14 @@ def _fresh(grey: Split, both: bool) -> Callable[[torch.Generator], Split]:
     return lambda generator: _sampled(grey, both, generator)
 
 
-def _sizes(count: int, own: OwnData) -> tuple[int, int, int]:
+def _sizes(count: int, own: OwnData, name: str) -> tuple[int, int, int]:
     """Sizes of the splits; a share that is not 0 has at least one datapoint."""
     shares = (own.validation, own.test)
     needed = 1 + sum(share > 0 for share in shares)
     if count < needed:
         raise DataError(
-            f"{count} datapoints are too few: {needed} are needed, one for each of training, "
-            "validation and test"
+            f"{name} holds {counted(count, 'datapoint')}, and {needed} are needed, one for each of "
+            "training, validation and test: add some, or give --validation 0 or --test 0"
         )
     validation, test = (max(1, round(share * count)) if share else 0 for share in shares)
     while validation + test >= count:
@@ -223,9 +238,9 @@ def _cut(contents: Contents, whole: Chosen, own: OwnData) -> Task:
     cut = own.input or ("upper-half" if shape else "")
     if not cut:
         raise DataError(
-            f"{contents.path}: {whole.name} has {values.shape[1]} columns: say which are the input "
-            "and which the target with --x and --y, or give --input none to learn without an "
-            "input, or --shape and --input if each row is a picture"
+            f"{contents.path}: {whole.name} has {counted(values.shape[1], 'column')}: say which "
+            "are the input and which the target with --x and --y, or give --input none to learn "
+            "without an input, or --shape and --input if each row is a picture"
         )
     fitting = _fitting(values, shape)
     if cut == "none":
@@ -233,16 +248,18 @@ def _cut(contents: Contents, whole: Chosen, own: OwnData) -> Task:
         return Task(values[:, :0], values, empty, shape, False, True, fitting)
     if shape is None:
         raise DataError(
-            f"input={cut!r}: {contents.path} holds rows of {values.shape[1]} values, no pictures: "
-            "give --shape, such as 8x8"
+            f"input={cut!r}: {contents.path} holds rows of {counted(values.shape[1], 'value')}, "
+            "no pictures: give --shape, such as 8x8"
         )
     axis, beside = (1, False) if cut == "upper-half" else (2, True)
     side = shape[axis - 1]
     if side % 2:
         line = "row" if axis == 1 else "column"
+        resized = ", or give an even --shape" if "pictures" in contents.kind else ""
         raise DataError(
-            f"input={cut!r}: pictures of {side} {line}s have no half: crop or pad them by one "
-            f"{line}" + (", or give an even --shape" if "pictures" in contents.kind else "")
+            f"{contents.path}: its pictures have {counted(side, line)}, which cannot be cut into "
+            f"--input {cut} and the rest: give another --input, or crop or pad them by one "
+            f"{line}{resized}"
         )
     x, y = values.reshape(len(values), *shape).split(side // 2, dim=axis)
     half = (x.shape[1], x.shape[2])
@@ -261,15 +278,20 @@ def _values(
         )
     if values.ndim == 4 and 1 in (values.shape[1], values.shape[3]):  # one channel
         values = values.squeeze(1 if values.shape[1] == 1 else 3)
-    if values.ndim == 0 or values.ndim > 3 or 0 in values.shape:
+    if not values.shape or not len(values):
+        what = "a single value" if not values.shape else "no datapoints"
+        raise DataError(f"{name} holds {what}: give one row for each datapoint")
+    if values.ndim > 3 or 0 in values.shape:
         raise DataError(
             f"{name} has the shape {values.shape}: give datapoints by columns, (N, d), or "
             "pictures, (N, rows, columns)"
         )
     rows = torch.from_numpy(_float32(values, name).reshape(len(values), -1))
-    scale = own.scale or (255.0 if values.dtype == np.uint8 else 1.0)
-    rows = rows / scale if scale != 1 else rows
+    scale = own.scale or (255.0 if values.dtype == np.uint8 and values.max() > 1 else 1.0)
     _check_finite(rows, values, name)
+    rows = rows / scale if scale != 1 else rows
+    if not rows.isfinite().all():
+        raise DataError(f"scale={scale:g}: values of {name} become infinite: give a larger --scale")
     if values.ndim == 3:
         size = (values.shape[1], values.shape[2])
         if shape and size != tuple(shape):
@@ -282,8 +304,8 @@ def _values(
         return rows, None
     if rows.shape[1] != shape[0] * shape[1]:
         raise DataError(
-            f"{name} has rows of {rows.shape[1]} values, which are no picture of {shape[0]} x "
-            f"{shape[1]}: give another --shape"
+            f"{name} has rows of {counted(rows.shape[1], 'value')}, which are no picture of "
+            f"{shape[0]} x {shape[1]}: give another --shape"
         )
     return rows, (shape[0], shape[1])
 
@@ -299,7 +321,7 @@ def _check_finite(rows: Tensor, values: Array, name: str) -> None:
         return
     first = int(bad.nonzero()[0])
     found = values.reshape(len(values), -1)[first]
-    worst = float(found[~np.isfinite(_float32(found, name))][:1].sum())
+    worst = float(found[~rows[first].isfinite().numpy()][0])
     what = f"{worst:g}, more than float32 holds" if np.isfinite(worst) else f"{worst:g}"
     raise DataError(
         f"{name}: {int(bad.sum()):,} of {len(rows):,} datapoints hold NaN or infinity, the first "
@@ -333,6 +355,7 @@ def _labels(contents: Contents, part: Chosen) -> tuple[Tensor, tuple[str, ...]]:
                 f"{name} holds {len(classes):,} different texts, more than {MAX_CLASSES:,} "
                 "classes: leave the column out"
             )
+        _check_classes(len(classes), name)
         return torch.from_numpy(numbers.astype(np.int64)), tuple(map(str, classes))
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= MAX_CLASSES:
@@ -341,7 +364,16 @@ def _labels(contents: Contents, part: Chosen) -> tuple[Tensor, tuple[str, ...]]:
             f"most {MAX_CLASSES - 1}; give another array, or numbers with a decimal point for a "
             "measure"
         )
+    _check_classes(1 + (low < high), name)
     return torch.from_numpy(values.astype(np.int64)), ()
+
+
+def _check_classes(count: int, name: str) -> None:
+    if count < 2:
+        raise DataError(
+            f"{name} has the same class for every datapoint: there is nothing to learn; give "
+            "another target"
+        )
 
 
 def _check_pairs(
