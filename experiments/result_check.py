@@ -12,8 +12,14 @@ with needed_for("reading result files"):
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**31)]
-# A field with ``Field(default=None)`` may be left out, and is not null where it is there. Each has
-# a default of its own: pydantic 2.10 adds a field's bounds to the object that it is given.
+
+
+def _optional() -> Any:
+    """Of what may be left out, and is not null where it is there.
+
+    Each field has one of its own: pydantic 2.10 adds a field's bounds to the object it is given.
+    """
+    return Field(default=None)
 
 
 class _Strict(BaseModel):
@@ -44,12 +50,12 @@ class _GradientNorm(_Strict):
 
 
 class _Probe(_Strict):
-    steps: Count = Field(default=None)
-    train_bound: Number = Field(default=None)
-    gradient_variance: Number = Field(default=None)
-    gradient_norm: _GradientNorm = Field(default=None)
-    entropy: dict[str, Number] = Field(default=None)
-    probabilities: Annotated[list[Number], Field(min_length=2, max_length=2)] = Field(default=None)
+    steps: Count = _optional()
+    train_bound: Number = _optional()
+    gradient_variance: Number = _optional()
+    gradient_norm: _GradientNorm = _optional()
+    entropy: dict[str, Number] = _optional()
+    probabilities: Annotated[list[Number], Field(min_length=2, max_length=2)] = _optional()
 
 
 class _Machine(_Strict):
@@ -61,11 +67,11 @@ class _Result(_Strict):
     machine: _Machine
     seconds: Annotated[Number, Field(ge=0)]
     probes: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], _Probe]
-    failure: str = Field(default=None)
-    evaluations: dict[str, dict[str, dict[str, Number]]] = Field(default=None)
-    particles: _Particles = Field(default=None)
-    completions: _Completions = Field(default=None)
-    gradient_variance: Number = Field(default=None)
+    failure: str = _optional()
+    evaluations: dict[str, dict[str, dict[str, Number]]] = _optional()
+    particles: _Particles = _optional()
+    completions: _Completions = _optional()
+    gradient_variance: Number = _optional()
 
 
 def check_result(result: Any) -> None:

@@ -78,7 +78,10 @@ MISTAKES = [
     (lambda: impute(SFNN([4, 3, 2]), X, Y, Y[0] + 0.5), "known holds other values than 0 and 1"),
     (lambda: load_run("/nowhere"), "/nowhere holds no model.safetensors: give the folder"),
     (lambda: step(None, Y), "x is None: give a tensor"),
-    (lambda: log_likelihood(SFNN([4, 3, 2]), X.tolist(), Y), "argument 1 of the model is a list"),
+    (
+        lambda: log_likelihood(SFNN([4, 3, 2]), X.tolist(), Y),
+        "x is a list: convert it with torch.as_te",
+    ),
     (lambda: impute(SFNN([4, 3, 2]), X, Y, [True, False]), "known is a list: convert it with tor"),
     (lambda: SFNN(4, 3, 2), "sizes=4, 3, 2: give the widths as one list, [4, 3, 2]"),
     (lambda: HybridSFNN(4, 3, 2), "sizes=4, 3, 2: give the widths as one list, [4, 3, 2]"),

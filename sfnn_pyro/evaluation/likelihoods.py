@@ -116,7 +116,7 @@ def _check_counts(**counts: int) -> None:
 
 def _length(args: tuple) -> int:
     for number, arg in enumerate(args, 1):
-        if isinstance(arg, np.ndarray | list):
+        if isinstance(arg, np.ndarray):
             check_tensor(f"argument {number} of the model", arg)
     lengths = {arg.shape[0] for arg in args if _has_rows(arg)}
     if len(lengths) != 1 or 0 in lengths:
