@@ -298,10 +298,13 @@ def _refuse_shape(site: Any, shape: torch.Size, plate_nesting: int) -> None:
     except ValueError as error:
         if own:
             raise
+        particles = len(own) < len(site["cond_indep_stack"])
+        dropped = " (or, where it drops a dimension of size 1, use vectorize_particles=False)"
         raise ValueError(
             f"site {site['name']!r} has the batch shape {tuple(shape)} and stands in no plate: put "
             "the sites in 'with pyro.plate(\"data\", N):', N the number of datapoints, and declare "
-            f"several values of one with .to_event(1); Pyro says: {error}"
+            f"several values of one with .to_event(1){dropped if particles else ''}; Pyro says: "
+            f"{error}"
         ) from error
 
 
