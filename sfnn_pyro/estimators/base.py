@@ -32,7 +32,7 @@ from sfnn_pyro.estimators.checks import (
 )
 from sfnn_pyro.particles import Particles, draw_particles, guess_plate_nesting
 from sfnn_pyro.particles.pairs import check_pair
-from sfnn_pyro.particles.programs import BadValue, nan_weight
+from sfnn_pyro.particles.programs import BadValue, TooFewDimensions, nan_weight
 from sfnn_pyro.particles.proposals import ProposalKind, same_program
 from sfnn_pyro.particles.terms import Term
 from sfnn_pyro.particles.weights import log_mean_exp
@@ -325,7 +325,9 @@ class Estimator(ELBO):
             return draw(nesting)
         except BadValue:
             raise
-        except ValueError:
+        except ValueError as error:
+            if self._nesting_given and isinstance(error, TooFewDimensions):
+                return draw(error.plate_nesting)
             # The program may have got another plate since it was looked at.
             if self._nesting_given or self._nestings != known:
                 raise

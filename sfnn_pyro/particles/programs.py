@@ -42,6 +42,17 @@ class BadValue(ValueError):
     """A site draws from NaN or holds a value outside its support; the message names it."""
 
 
+class TooFewDimensions(ValueError):
+    """A latent has dimensions of size 1 where the particles would lie."""
+
+    def __init__(self, site: Any, plate_nesting: int) -> None:
+        self.plate_nesting = len(site["fn"].batch_shape)
+        super().__init__(
+            f"site '{site['name']}' has the batch shape {tuple(site['fn'].batch_shape)}, which "
+            f"max_plate_nesting={plate_nesting} leaves no room for: give {self.plate_nesting}"
+        )
+
+
 class Fixed(poutine.messenger.Messenger):
     """Gives latent sites their values."""
 
@@ -147,6 +158,8 @@ class _SiteChecks(poutine.messenger.Messenger):
             shape = _shape_of(msg) if carries_log_prob(msg) else torch.Size()
             if len(shape) > self.plate_nesting:
                 _refuse_shape(msg, shape, self.plate_nesting)
+                if not msg["is_observed"] and len(msg["fn"].batch_shape) > self.plate_nesting:
+                    raise TooFewDimensions(msg, self.plate_nesting)
             self.drawn = not msg["is_observed"]
 
     def _pyro_post_sample(self, msg: Any) -> None:
@@ -298,10 +311,13 @@ def _refuse_shape(site: Any, shape: torch.Size, plate_nesting: int) -> None:
     except ValueError as error:
         if own:
             raise
+        particles = len(own) < len(site["cond_indep_stack"])
+        dropped = " (or, where it drops a dimension of size 1, use vectorize_particles=False)"
         raise ValueError(
             f"site {site['name']!r} has the batch shape {tuple(shape)} and stands in no plate: put "
             "the sites in 'with pyro.plate(\"data\", N):', N the number of datapoints, and declare "
-            f"several values of one with .to_event(1); Pyro says: {error}"
+            f"several values of one with .to_event(1){dropped if particles else ''}; Pyro says: "
+            f"{error}"
         ) from error
 
 

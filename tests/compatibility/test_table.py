@@ -113,6 +113,43 @@ def test_batch_dimension_without_a_plate():
             VIMCO(4, vectorize_particles=vectorised).loss(model, PriorProposal(model))
 
 
+def test_dimensions_of_size_one():
+    def model():
+        h = pyro.sample("h", dist.Bernoulli(torch.tensor([0.4])))
+        pyro.sample("y", dist.Normal(h, 1.0), obs=torch.tensor([0.3]))
+
+    def dropping():
+        h = pyro.sample("h", dist.Bernoulli(torch.tensor([0.4])))
+        pyro.sample("y", dist.Normal(h[..., 0], 1.0), obs=torch.tensor(0.3))
+
+    exact = exact_log_likelihood(model).sum().item()
+    assert VIMCO(20_000).loss(model, PriorProposal(model)) == pytest.approx(-exact, abs=0.02)
+    finite(VIMCO(4, vectorize_particles=False), dropping, PriorProposal(dropping))
+    with pytest.raises(ValueError, match=r"'y'.*vectorize_particles=False"):
+        VIMCO(4).loss(dropping, PriorProposal(dropping))
+
+
+def test_a_mask_with_a_dimension_that_no_plate_declares():
+    def model():
+        with pyro.plate("data", 3), poutine.mask(mask=torch.ones(4, 3, dtype=torch.bool)):
+            h = pyro.sample("h", dist.Bernoulli(0.4))
+            pyro.sample("y", dist.Normal(h, 1.0), obs=Y)
+
+    for vectorised in (True, False):
+        with pytest.raises(ValueError, match="invalid log_prob shape"):
+            VIMCO(4, vectorize_particles=vectorised).loss(model, PriorProposal(model))
+
+
+def test_observations_that_are_no_floats():
+    for value in (1, True, torch.tensor(1), torch.tensor(True)):
+
+        def model(value=value):
+            h = pyro.sample("h", dist.Bernoulli(logits=torch.tensor(0.3)))
+            pyro.sample("y", dist.Bernoulli(logits=2 * h - 1), obs=value)
+
+        finite(VIMCO(4), model, PriorProposal(model))
+
+
 def test_explicit_indices_that_the_guide_does_not_have():
     def model(index):
         with pyro.plate("data", 3, subsample=index):
@@ -358,6 +395,18 @@ def test_chunks_of_a_model_that_draws_its_minibatch():
             pyro.sample("y", dist.Normal(h, 1.0), obs=y[index])
 
     finite(Chunked(G5(8), particle_chunk=3), model, PriorProposal(model), Y)
+
+
+def test_chunks_of_a_model_that_chooses_its_rows():
+    def model(y):
+        rows = torch.randperm(3)[:2]
+        with pyro.plate("data", 2):
+            h = pyro.sample("h", dist.Bernoulli(logits=pyro.param("a", torch.tensor(0.1))))
+            pyro.sample("y", dist.Normal(h, 1.0), obs=y[rows])
+
+    with pytest.raises(ValueError, match="'y' observes another value"):
+        for _ in range(20):  # the rows may be the same by chance
+            Chunked(G5(8), particle_chunk=2).loss_and_grads(model, PriorProposal(model), Y)
 
 
 def test_sleep_phase_with_pyros_observations():

@@ -606,12 +606,21 @@ def test_dimensions_of_size_one_that_no_plate_declares(program, nesting, shape, 
     for kind in (G4, VIMCO, RLOO):
         losses = []
         for ones, options in (((), {}), (shape, {}), (shape, {"max_plate_nesting": nesting})):
-            if options and vectorize and program is one_coin:
-                continue  # the caller says that there is no dimension left of the particles
             pyro.set_rng_seed(0)
             estimator = kind(5, vectorize_particles=vectorize, **options)
             losses.append(loss(estimator, lambda ones=ones: program(ones)))
         assert losses == pytest.approx(losses[:1] * len(losses))
+
+
+def test_a_dimension_of_size_one_that_comes_later():
+    losses = []
+    for shape in ((), (1,)):
+        estimator = VIMCO(5)
+        loss(estimator, one_coin, ())
+        loss(estimator, one_coin, shape)
+        pyro.set_rng_seed(0)
+        losses.append(loss(estimator, one_coin, shape))
+    assert losses[0] == pytest.approx(losses[1])
 
 
 @pytest.mark.parametrize("vectorize", [True, False])
