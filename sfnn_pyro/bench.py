@@ -23,8 +23,10 @@ from sfnn_pyro.estimators import ESTIMATORS, G5, RLOO, VIMCO, Estimator
 from sfnn_pyro.evaluation.exact import exact_log_likelihood, exact_objective
 from sfnn_pyro.guides import PriorProposal, RecognitionNetwork
 from sfnn_pyro.particles import SiteTerm
-from sfnn_pyro.system.atomic_files import save_figure, write_text
+from sfnn_pyro.system.arguments import given_path
+from sfnn_pyro.system.atomic_files import check_target, save_figure, write_text
 from sfnn_pyro.system.figures import COLOURS, new_figure, styled
+from sfnn_pyro.system.stop_requests import INTERRUPTED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -371,7 +373,7 @@ def _kept_megabytes(
     return sum(kept.values()) / 1e6
 
 
-def main(folder: str) -> None:
+def main(folder: str | Path) -> None:
     """Writes the bench's page and picture into a folder."""
     from sfnn_pyro.data import load_dataset
     from sfnn_pyro.models import SFNN
@@ -454,10 +456,28 @@ counts what the eleven gradients have in common by chance, 1/sqrt(11) = 0.3, as 
 """
 
 
-if __name__ == "__main__":
+def _run() -> None:
+    """Runs the bench as a program; an error is one line on standard error."""
     parser = argparse.ArgumentParser(
         prog="python -m sfnn_pyro.bench",
-        description="Measure bias, variance and cost of every estimator. Takes some minutes.",
+        description="Measure bias, variance and cost of every estimator. Takes about six minutes.",
     )
-    parser.add_argument("folder", help="Folder of the page and the picture.")
-    main(parser.parse_args().folder)
+    parser.add_argument(
+        "folder", help="Folder to which estimator-bench.md and its picture are written."
+    )
+    given = parser.parse_args().folder
+    try:
+        folder = given_path("folder", given)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is no folder: give another path")
+        for name in ("estimator-bench.md", "estimator-bench.png"):
+            check_target(folder / name)
+        main(folder)
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED, f"{parser.prog}: interrupted\n")
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    _run()

@@ -137,6 +137,13 @@ COMMAND_LINES = [
     (["reproduce", "report", "--out={out}"], "holds no results"),
     (["reproduce", "report", "--out={run}"], "holds no results"),
     (["reproduce", "theorem1", "--out={out}", "--gpus=1", "--dry-run"], "--gpus has no effect"),
+    (["train", "--out={out}", "--hidden=9000000"], "batch_size=100", "needs at least"),
+    (
+        ["train", "--out={out}", "--estimator=rws", "--encoder=900000000"],
+        "encoder=900000000, hidden=[200, 200]: needs at least",
+        "give a smaller --encoder",
+    ),
+    (["train", "--out={out}", "--hidden=" + "1," * 5000 + "1"], "number of layers=5001: must lie"),
     (["train", "--out={out}", "--epochs=1.5"], "--epochs='1.5': give a whole", "sfnn train --help"),
     (["train", "--out={out}", "--noise="], "--noise='': give a number", "sfnn train --help"),
     (["train", "--out={out}", "--hidden=" + "9" * 5000], "hidden='999", "give widths like"),

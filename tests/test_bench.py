@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -154,3 +156,11 @@ def test_table_and_picture(problem, tmp_path):
     figure = draw(rows, {"untrained": ([0.0, 1.0], [2.0, 1.0])})
     figure.savefig(tmp_path / "bench.png")
     assert (tmp_path / "bench.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "part"), [("", "is an empty path"), ("/dev/null", "no folder")])
+def test_a_folder_that_cannot_be_is_one_line_before_the_bench_begins(folder, part):
+    command = [sys.executable, "-m", "sfnn_pyro.bench", folder]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1) and part in ran.stderr

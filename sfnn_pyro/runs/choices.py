@@ -23,6 +23,7 @@ LEAVE_GUIDE = ("g4", "g5")
 
 MAX_PARTICLES = 10**9
 MAX_WIDTH = 2**40
+MAX_LAYERS = 1000
 
 
 class RunError(ValueError):
@@ -69,6 +70,7 @@ def check_values(config: "RunConfig") -> None:
         check_whole("hidden: the width", width, None, MAX_WIDTH, RunError)
     if not config.hidden or min(config.hidden) < 1:
         raise RunError(f"hidden={list(config.hidden)}: give at least one width, each 1 or more")
+    check_whole("hidden: the number of layers", len(config.hidden), 1, MAX_LAYERS, RunError)
     check_whole("stochastic", config.stochastic, 1, MAX_WIDTH, RunError)
     check_whole("encoder", config.encoder, 0, MAX_WIDTH, RunError)
     check_whole("kept", config.kept, 0, MAX_PARTICLES, RunError)

@@ -28,7 +28,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         RunError: it cannot be read, is no TOML, or has an unknown key.
     """
     try:
-        table = tomllib.loads(read_regular(path, LIMIT).decode("utf-8"))
+        table = tomllib.loads(read_regular(path, LIMIT).decode("utf-8-sig"))
         check_known(table, _keys(), RunError)
     except OSError as error:
         raise RunError(

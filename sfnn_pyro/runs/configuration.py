@@ -219,7 +219,6 @@ class RunConfig:
     def make_trainer(self, model: Any, data: Dataset) -> Trainer:
         program = self.program(model)
         guide = self.make_guide(model, program)
-        self._check_memory_of_step()
         if self.patience and not len(data.validation):
             raise RunError(
                 f"patience={self.patience}: there are no validation data to improve on; leave "
@@ -245,8 +244,13 @@ class RunConfig:
             self.proposal, model, program, encoder=self.encoder, seed=self.schedule.seed
         )
 
-    def _check_memory_of_step(self) -> None:
-        """Refuses a step whose hidden units alone do not fit the memory."""
+    def check_memory_of_training(self, data: Dataset) -> None:
+        """Refuses a network, a step's hidden units or a learned proposal too large for the memory.
+
+        Arguments:
+            data: the data set, for its widths.
+        """
+        _check_memory([data.x_size, *self.hidden, data.y_size])
         count = self.particles * self.schedule.batch_size * sum(self.hidden)
         check_memory(
             BYTES_PER_UNIT * count,
@@ -255,6 +259,14 @@ class RunConfig:
             "give fewer --particles, a smaller --batch-size or --hidden",
             RunError,
         )
+        if self.proposal != "prior":
+            widths = data.x_size + data.y_size + sum(self.hidden)
+            check_memory(
+                BYTES_PER_PARAMETER * self.encoder * widths,
+                f"encoder={self.encoder}, hidden={list(self.hidden)}",
+                "give a smaller --encoder or --hidden",
+                RunError,
+            )
 
     def program(self, model: Any) -> Any:
         """The model as this network runs it: as it is, or with every latent at its mean."""

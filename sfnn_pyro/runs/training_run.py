@@ -105,6 +105,7 @@ def train_run(
     config = config.pinned()
     config.make_estimator()  # refuses what it cannot be before anything is made
     data = config.load_data().to(check_device(device))
+    config.check_memory_of_training(data)
     check_agreement(group, {**_facts(config, data), "split": split})
     model = config.make_model(data).to(device)
     with interruptible() as request, locked(folder) if group.is_first else nullcontext():

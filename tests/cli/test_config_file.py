@@ -104,6 +104,7 @@ WRONG = [
     (b"[schedule]\nepochs = 3", "unknown key 'schedule'"),
     (b'epochs = "3"', "epochs='3': expected int"),
     (b"epochs = 3.0", "epochs=3.0: expected int"),
+    (b"\xef\xbb\xbfepochs = 3.0", "epochs=3.0: expected int"),
     (b"epochs = 0", "epochs=0: must lie between 1"),
     (b"epochs = true", "epochs=True: expected int"),
     (b"epochs = 1" + b"0" * 40, "epochs="),

@@ -327,7 +327,7 @@ def test_pictures_of_bytes_and_of_more_shades_are_alike(capsys, pictures):
 @pytest.mark.parametrize(
     ("make", "part"),
     [
-        (lambda path: path.write_bytes(b""), "a.png is empty, cut or no picture"),
+        (lambda path: path.write_bytes(b""), "a.png is no picture that can be read (it is empty"),
         (
             lambda path: Image.fromarray(np.full((6, 6), 200, "f4")).save(path, "tiff"),
             "a.png has grey values from 200 to 200: they must lie between 0 and 1",

@@ -101,7 +101,8 @@ def read_picture(raw: bytes, name: str, shape: tuple[int, ...] = ()) -> NDArray[
         raise
     except UnidentifiedImageError as error:
         raise DataError(
-            f"{name} is empty, cut or no picture: remove it, or use another copy"
+            f"{name} is no picture that can be read (it is empty, cut or none): remove it, or use "
+            "another copy"
         ) from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{name} has more than {MAX_PIXELS:,} pixels: make it smaller") from error
