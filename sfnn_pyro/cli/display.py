@@ -182,6 +182,7 @@ def with_error(values: Tensor) -> str:
     """The mean of some values and its standard error, as text; of one value, itself alone.
 
     Example:
+        >>> import torch
         >>> with_error(torch.tensor([1.0])), with_error(torch.tensor([1.0, 2.0]))
         ('1.00', '1.50 ± 0.50')
     """

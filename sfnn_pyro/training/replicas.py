@@ -128,8 +128,8 @@ class ReplicaTrainer(Trainer):
         """
         common = _common(schedules, len(networks))
         replicated = ReplicatedSFNN(networks)
-        nothing: Any = ()
         model = program(replicated)
+        nothing = Split(*[torch.zeros(0, 1, dtype=torch.float32)] * 2)
         return ReplicaTrainer(
             model=model,
             guide=PriorProposal(model),
