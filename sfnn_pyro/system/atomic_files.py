@@ -1,5 +1,6 @@
 """Files that are either complete or absent: written under another name, then renamed."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -120,7 +121,9 @@ def made_folder(folder: Path) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:  # a file, or a link to nothing, has the name of a folder
-            raise NotADirectoryError(20, os.strerror(20), str(folder)) from error
+            raise NotADirectoryError(
+                errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)
+            ) from error
         yield
     except BaseException:
         for one in missing:

@@ -129,13 +129,13 @@ class ReplicaTrainer(Trainer):
         common = _common(schedules, len(networks))
         replicated = ReplicatedSFNN(networks)
         model = program(replicated)
-        nothing = Split(*[torch.zeros(0, 1, dtype=torch.float32)] * 2)
+        no_rows = torch.zeros(0, 1, dtype=torch.float32)
         return ReplicaTrainer(
             model=model,
             guide=PriorProposal(model),
             estimator=estimator,
             train_data=train_data,
-            validation_data=nothing if validation_data is None else validation_data,
+            validation_data=validation_data or Split(no_rows, no_rows),
             schedule=common,
             parameters=list(replicated.parameters()),
             validation_particles=validation_particles,
