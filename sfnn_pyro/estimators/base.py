@@ -327,6 +327,7 @@ class Estimator(ELBO):
             raise
         except ValueError as error:
             if self._nesting_given and isinstance(error, TooFewDimensions):
+                self.max_plate_nesting = error.plate_nesting  # which later steps begin with
                 return draw(error.plate_nesting)
             # The program may have got another plate since it was looked at.
             if self._nesting_given or self._nestings != known:

@@ -623,6 +623,19 @@ def test_a_dimension_of_size_one_that_comes_later():
     assert losses[0] == pytest.approx(losses[1])
 
 
+def test_room_for_a_dimension_of_size_one_is_found_once():
+    estimator, runs = VIMCO(5, max_plate_nesting=0), []
+
+    def program():
+        runs.append(1)
+        one_coin((1,))
+
+    for _ in range(2):
+        runs.clear()
+        loss(estimator, program)
+    assert len(runs) == 1
+
+
 @pytest.mark.parametrize("vectorize", [True, False])
 def test_an_observation_of_another_size_is_refused_by_name(vectorize):
     def short(y):
